@@ -1,0 +1,52 @@
+# Each target does its own set-up (scripts/setup.sh), so that all of them work on a fresh machine.
+
+# Builds take their queries from .sqlx; only `prepare` and the check that .sqlx is up to date ask a database.
+export SQLX_OFFLINE := true
+export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
+
+# Runs a command with DATABASE_URL set to a private, throw-away Postgres, and returns its exit code.
+WITH_POSTGRES := cargo run --quiet --example with_postgres --
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench chaos prepare lint-only
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the whole product on this machine; more arguments with ARGS="--once"
+	@echo "demo: building the release program (the first build takes some minutes), then running it"
+	@scripts/setup.sh
+	@cargo run --release --quiet -- demo $(ARGS)
+
+test: ## formatting, lints, .sqlx, and all tests against a private Postgres
+	@echo "test: checking format, lints and .sqlx, then running all tests (the first build takes some minutes)"
+	@scripts/setup.sh lint sqlx
+	@$(MAKE) --no-print-directory lint-only
+	@echo "test: is .sqlx up to date? (if not: make prepare)"
+	@$(WITH_POSTGRES) sh -c 'unset SQLX_OFFLINE; cargo sqlx prepare --check -- --all-targets'
+	@echo "test: running the tests, all on one Postgres"
+	@$(WITH_POSTGRES) cargo test
+
+lint: ## formatting and lints
+	@scripts/setup.sh lint
+	@$(MAKE) --no-print-directory lint-only
+
+lint-only:
+	@echo "lint: checking the format, then clippy with warnings as errors"
+	@cargo fmt --check
+	@cargo clippy --all-targets -- -D warnings
+
+bench: ## the numbers we promise
+	@echo "bench: measuring the pipeline in a release build"
+	@scripts/setup.sh
+	@cargo bench --bench pipeline
+
+chaos: ## the fault runs: kills, broken links, failing judges
+	@echo "chaos: running the tests that break things, on a private Postgres"
+	@scripts/setup.sh
+	@$(WITH_POSTGRES) cargo test --test it fault -- --nocapture
+
+prepare: ## write .sqlx anew, after a query or a migration has changed
+	@echo "prepare: asking a private Postgres about every query and writing the answers to .sqlx"
+	@scripts/setup.sh sqlx
+	@scripts/prepare.sh

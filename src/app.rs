@@ -1,0 +1,129 @@
+//! `App`: the one struct of dependencies, built once from the configuration and passed down.
+//!
+//! Built by `cli`, used by `pipeline` and `server`. Its rule: everything a step needs is here or is an argument. The way not
+//! taken: statics, which two Apps in one test process would share.
+
+use crate::config::Config;
+use crate::domain::clock::Clock;
+use crate::domain::event::Sink;
+use crate::llm::client::ClientError;
+use crate::llm::judges::Judges;
+use crate::rubrics::catalog::{Catalog, CatalogError};
+use crate::runtime::metrics::Metrics;
+use crate::sinks::{self, SinkError};
+use crate::store::{Store, StoreError};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use tokio::sync::Notify;
+
+/// What judging needs, with or without a database.
+#[derive(Debug)]
+pub struct Bench {
+    /// The configuration.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The judges.
+    pub judges: Judges,
+    /// The rubrics.
+    pub rubrics: ArcSwap<Catalog>,
+    /// The metrics.
+    pub metrics: Metrics,
+}
+
+/// Tells an idle step of the same process that there is work, before its next poll.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// Spans were committed.
+    pub spans: Notify,
+    /// Jobs were enqueued.
+    pub jobs: Notify,
+    /// Verdicts were stored.
+    pub events: Notify,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct App {
+    /// What judging needs.
+    pub bench: Bench,
+    /// The database.
+    pub store: Store,
+    /// Where verdicts go.
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// Wake-up calls.
+    pub wake: Wake,
+    /// Spans and jobs waiting, as last counted.
+    pub backlog: AtomicI64,
+}
+
+/// Why there is no App.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The rubrics.
+    #[error(transparent)]
+    Rubrics(#[from] CatalogError),
+    /// A judge.
+    #[error(transparent)]
+    Judges(#[from] ClientError),
+    /// A sink.
+    #[error(transparent)]
+    Sinks(#[from] SinkError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Bench {
+    /// Loads the rubrics and sets up the judges.
+    ///
+    /// # Errors
+    /// When no rubric can be used or a judge cannot be set up.
+    pub fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+        let names: Vec<&str> = config.judges.keys().map(String::as_str).collect();
+        let catalog = Catalog::load(&config.rubrics.dir, &config.panels, &names)?;
+        let judges = Judges::build(&config.judges, &config.panels)?;
+        let bench =
+            Self { judges, rubrics: ArcSwap::from_pointee(catalog), metrics: Metrics::default(), clock, config };
+        bench.show_rubric_states();
+        Ok(bench)
+    }
+
+    /// Puts each rubric's state into the metrics and the log.
+    fn show_rubric_states(&self) {
+        for (name, state) in self.rubrics.load().states() {
+            for word in ["active", "no_judge", "broken"] {
+                let value = f64::from(u8::from(word == state.as_str()));
+                self.metrics.rubric_state.with_label_values(&[name.as_str(), word]).set(value);
+            }
+            match state {
+                crate::rubrics::catalog::State::Active => {}
+                crate::rubrics::catalog::State::NoJudge(why) => tracing::warn!(rubric = name, why, "rubric does not judge"),
+                crate::rubrics::catalog::State::Broken(error) => tracing::error!(rubric = name, %error, "rubric cannot be used"),
+            }
+        }
+    }
+}
+
+impl App {
+    /// Puts everything together and stores the rubrics' versions.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub async fn build(config: Config, store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
+        let sinks = sinks::build(&config)?;
+        let bench = Bench::build(config, clock)?;
+        let app = Self { bench, store, sinks, wake: Wake::default(), backlog: AtomicI64::new(0) };
+        let catalog = app.bench.rubrics.load_full();
+        let active: Vec<_> = catalog.active().iter().map(AsRef::as_ref).collect();
+        app.store.put_rubrics(&active, app.bench.clock.now()).await?;
+        Ok(Arc::new(app))
+    }
+
+    /// The sinks' names.
+    #[must_use]
+    pub fn sink_names(&self) -> Vec<&'static str> {
+        self.sinks.iter().map(|sink| sink.name()).collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! Sections `ingest` and `assembly`: limits at the door, and when a trace is whole.
+//!
+//! Its rule: every queue in front of the database has a bound, and reaching it is said to the sender (503 with
+//! `Retry-After`), never hidden by dropping.
+
+use super::{ConfigError, at_least_one};
+use serde::{Deserialize, Serialize};
+
+/// Section `ingest`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ingest {
+    /// Spans committed together at most.
+    pub batch_spans_max: usize,
+    /// How long a commit waits for more spans, in milliseconds.
+    pub batch_wait_ms: u64,
+    /// Spans waiting for their commit at most; above it senders get 503.
+    pub pending_spans_max: usize,
+    /// Commits under way at the same time.
+    pub writers: usize,
+    /// Spans in the inbox plus jobs in the queue at most; above it senders get 429.
+    pub backlog_max: i64,
+    /// What `Retry-After` says, in seconds.
+    pub retry_after_seconds: u64,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            batch_spans_max: 1_000,
+            batch_wait_ms: 3,
+            pending_spans_max: 20_000,
+            writers: 2,
+            backlog_max: 1_000_000,
+            retry_after_seconds: 5,
+        }
+    }
+}
+
+impl Ingest {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("ingest.batch_spans_max", self.batch_spans_max as u64)?;
+        at_least_one("ingest.pending_spans_max", self.pending_spans_max as u64)?;
+        at_least_one("ingest.writers", self.writers as u64)
+    }
+}
+
+/// Section `assembly`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Assembly {
+    /// A trace whose root has ended is whole after this long without another span, in milliseconds.
+    pub quiet_ms: u64,
+    /// A trace without an ended root is whole after this long without another span, in milliseconds.
+    pub idle_ms: u64,
+    /// A trace is taken as it is after this long since its first span, in milliseconds.
+    pub hard_cap_ms: u64,
+    /// How often the assembler looks, in milliseconds.
+    pub tick_ms: u64,
+    /// Traces assembled in one transaction at most.
+    pub batch_traces_max: usize,
+}
+
+impl Default for Assembly {
+    fn default() -> Self {
+        Self { quiet_ms: 60_000, idle_ms: 180_000, hard_cap_ms: 600_000, tick_ms: 500, batch_traces_max: 500 }
+    }
+}
+
+impl Assembly {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("assembly.tick_ms", self.tick_ms)?;
+        at_least_one("assembly.batch_traces_max", self.batch_traces_max as u64)?;
+        if self.hard_cap_ms < self.quiet_ms {
+            return Err(ConfigError::invalid("assembly.hard_cap_ms", "must not be below assembly.quiet_ms"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Sections `work`, `export` and `retention`: the bounds of the worker loop and the outbox, and how long things are kept.
+//!
+//! Its rule: a lease outlives the evaluation it covers, so a slow judge never has its job taken by another worker.
+
+use super::{ConfigError, at_least_one};
+use serde::{Deserialize, Serialize};
+
+/// Section `work`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Work {
+    /// Jobs evaluated at the same time.
+    pub concurrency: usize,
+    /// How long a claimed job is ours, in milliseconds; after a crash others take it when this is over.
+    pub lease_ms: u64,
+    /// Kept back from the lease for storing the verdict and for skewed clocks, in milliseconds.
+    pub lease_margin_ms: u64,
+    /// Attempts until a job whose judges keep failing ends as `judge_error`.
+    pub attempts_max: u32,
+    /// Requests to one judge within one attempt.
+    pub requests_per_attempt_max: u32,
+    /// First wait after a failed attempt, in milliseconds; doubles, with jitter.
+    pub retry_ms: u64,
+    /// Longest wait between attempts, in milliseconds.
+    pub retry_ms_max: u64,
+    /// A job older than this ends as `expired`, in seconds.
+    pub job_seconds_max: u64,
+    /// How often an idle worker looks for work, in milliseconds.
+    pub poll_ms: u64,
+    /// Verdicts stored in one transaction at most.
+    pub record_batch_max: usize,
+    /// How long a store waits for more verdicts, in milliseconds.
+    pub record_wait_ms: u64,
+    /// Prompts longer than this many bytes of trace text end as `too_large`.
+    pub input_bytes_max: usize,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            lease_ms: 180_000,
+            lease_margin_ms: 10_000,
+            attempts_max: 8,
+            requests_per_attempt_max: 2,
+            retry_ms: 2_000,
+            retry_ms_max: 60_000,
+            job_seconds_max: 24 * 3_600,
+            poll_ms: 500,
+            record_batch_max: 500,
+            record_wait_ms: 5,
+            input_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Work {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("work.concurrency", self.concurrency as u64)?;
+        at_least_one("work.attempts_max", self.attempts_max.into())?;
+        at_least_one("work.requests_per_attempt_max", self.requests_per_attempt_max.into())?;
+        at_least_one("work.record_batch_max", self.record_batch_max as u64)?;
+        at_least_one("work.poll_ms", self.poll_ms)?;
+        if self.lease_ms <= self.lease_margin_ms {
+            return Err(ConfigError::invalid("work.lease_ms", "must be greater than work.lease_margin_ms"));
+        }
+        Ok(())
+    }
+}
+
+/// Section `export`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Export {
+    /// How often an idle exporter looks, in milliseconds.
+    pub poll_ms: u64,
+    /// How long a claimed batch is ours, in milliseconds.
+    pub lease_ms: u64,
+    /// First wait after a failed delivery, in milliseconds; doubles, with jitter.
+    pub retry_ms: u64,
+    /// Longest wait between deliveries, in milliseconds.
+    pub retry_ms_max: u64,
+    /// An event older than this is given up, in seconds; Datadog takes nothing older than a day.
+    pub event_seconds_max: u64,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { poll_ms: 500, lease_ms: 60_000, retry_ms: 1_000, retry_ms_max: 60_000, event_seconds_max: 20 * 3_600 }
+    }
+}
+
+impl Export {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("export.poll_ms", self.poll_ms)?;
+        at_least_one("export.lease_ms", self.lease_ms)
+    }
+}
+
+/// Section `retention`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Rows of traces that sampling left out, in seconds; their tallies stay.
+    pub sampled_out_seconds: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { sampled_out_seconds: 24 * 3_600 }
+    }
+}

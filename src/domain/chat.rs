@@ -1,0 +1,99 @@
+//! The chat-model seam: what a judge is asked, what it answers, how it fails.
+//!
+//! Asked by `pipeline::evaluate`, answered by `llm::client` or, in tests, by anything that implements [`ChatModel`]. Its
+//! rule: an error says whether trying again can help; the loop does not guess. The way not taken: one error string.
+
+use super::message::Usage;
+use serde_json::Value;
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// A future that may cross threads, as a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One question to a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// Role and text, in order.
+    pub messages: Vec<(&'static str, String)>,
+    /// Name and JSON Schema that the answer must have.
+    pub schema: Option<(String, Value)>,
+    /// Upper bound of tokens to answer with.
+    pub output_tokens_max: u32,
+}
+
+/// A model's answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChatReply {
+    /// The answer's text; empty when there was none.
+    pub content: String,
+    /// Text in which the model declined.
+    pub refusal: Option<String>,
+    /// Why it stopped.
+    pub finish_reason: Option<String>,
+    /// The model, as it names itself.
+    pub model: String,
+    /// Tokens used.
+    pub usage: Usage,
+}
+
+/// Why a model gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChatError {
+    /// No answer within the judge's time limit.
+    #[error("timeout: no reply within {0:?}")]
+    Timeout(Duration),
+    /// 429; wait at least this long when it says so.
+    #[error("rate_limited: the endpoint answered 429")]
+    RateLimited {
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The connection failed or broke.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// 408 or 5xx.
+    #[error("server_error: the endpoint answered {status}")]
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// Any other status: asking again cannot help.
+    #[error("rejected: the endpoint answered {status}: {code}")]
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+        /// The provider's error code or type; never its message, which may quote the prompt.
+        code: String,
+    },
+    /// A 2xx whose body is not a chat completion.
+    #[error("unreadable reply: {0}")]
+    Unreadable(String),
+}
+
+impl ChatError {
+    /// True when the same request may succeed later.
+    #[must_use]
+    pub fn can_pass(&self) -> bool {
+        !matches!(self, Self::Rejected { .. })
+    }
+
+    /// How long the endpoint asked us to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Server { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Something that answers chat requests. One call is one request on the wire: retries are the caller's.
+pub trait ChatModel: Debug + Send + Sync {
+    /// Asks once.
+    fn ask<'a>(&'a self, request: &'a ChatRequest) -> BoxFuture<'a, Result<ChatReply, ChatError>>;
+}

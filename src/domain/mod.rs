@@ -1,0 +1,17 @@
+//! L0: the plain types every other layer speaks in. No async, no I/O, no clock reading.
+//!
+//! Called by everybody; uses nobody. Its rule: a type lives here when two layers share it, and it holds data,
+//! not behaviour that needs a service. The way not taken: one struct per wire format with conversions between
+//! all of them; wire formats end at `dialect`, and from there on there is one `Span` and one `Trace`.
+
+pub mod chat;
+pub mod clock;
+pub mod event;
+pub mod ids;
+pub mod job;
+pub mod message;
+pub mod policy;
+pub mod rubric;
+pub mod span;
+pub mod trace;
+pub mod verdict;

@@ -1,0 +1,235 @@
+//! A rubric: what is judged, by which checks and judges, and when it passes.
+//!
+//! Read from files by `rubrics`, used by `pipeline`. Its rule: the version is a hash of everything that can change a verdict,
+//! and a rubric in memory is always valid. The way not taken: rubrics in the database, edited through an API; files in
+//! git have review, history and tests.
+
+use super::policy::Matcher;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// An input that prompts can use and `requires` can demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variable {
+    /// The last user message.
+    Question,
+    /// The answer's text.
+    Answer,
+    /// The retrieved documents' text.
+    Context,
+    /// Earlier messages.
+    History,
+    /// The system instructions.
+    System,
+    /// The tools that were offered.
+    Tools,
+    /// The tools that were run, with results.
+    ToolCalls,
+    /// The JSON Schema that the answer had to have.
+    Schema,
+    /// The answer (as `answer`); the interface's word in `requires`.
+    Output,
+    /// The question (as `question`); the interface's word in `requires`.
+    Input,
+}
+
+impl Variable {
+    /// The names that a prompt may use.
+    pub const IN_PROMPTS: [Self; 8] = [
+        Self::Question,
+        Self::Answer,
+        Self::Context,
+        Self::History,
+        Self::System,
+        Self::Tools,
+        Self::ToolCalls,
+        Self::Schema,
+    ];
+
+    /// Its name in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Question => "question",
+            Self::Answer => "answer",
+            Self::Context => "context",
+            Self::History => "history",
+            Self::System => "system",
+            Self::Tools => "tools",
+            Self::ToolCalls => "tool_calls",
+            Self::Schema => "schema",
+            Self::Output => "output",
+            Self::Input => "input",
+        }
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The checks that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckKind {
+    /// Is the answer JSON, and does it fit the requested schema?
+    JsonValidity,
+    /// Did the assistant answer at all?
+    FailureToAnswer,
+    /// Is the answer supported by the context?
+    Grounding,
+}
+
+impl CheckKind {
+    /// All checks, by name.
+    pub const ALL: [Self; 3] = [Self::JsonValidity, Self::FailureToAnswer, Self::Grounding];
+
+    /// Its name in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonValidity => "json_validity",
+            Self::FailureToAnswer => "failure_to_answer",
+            Self::Grounding => "grounding",
+        }
+    }
+
+    /// The check of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A check in a rubric, with the scores at which it decides by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CheckSpec {
+    /// Which.
+    pub kind: CheckKind,
+    /// Below this score the rubric fails and no judge is asked.
+    pub fail_below: Option<f64>,
+    /// Above this score the rubric passes and no judge is asked.
+    pub pass_above: Option<f64>,
+}
+
+/// What a judge is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Output {
+    /// A number in a range.
+    Score {
+        /// Lowest and highest; default 0 to 1.
+        #[serde(default = "unit_range")]
+        range: (f64, f64),
+        /// Which end is good.
+        #[serde(default)]
+        better: Better,
+    },
+    /// Yes or no; yes is good unless `better: lower`.
+    Boolean {
+        /// Whether `true` (higher) or `false` (lower) is good.
+        #[serde(default)]
+        better: Better,
+    },
+    /// One of these labels, each with its score in [0,1].
+    Category {
+        /// Label to score.
+        values: BTreeMap<String, f64>,
+    },
+}
+
+fn unit_range() -> (f64, f64) {
+    (0.0, 1.0)
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::Score { range: unit_range(), better: Better::Higher }
+    }
+}
+
+/// Which way is good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// More is better.
+    #[default]
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// How votes become one score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Combine {
+    /// Most judges' side of the pass mark; the score is the mean of that side.
+    Majority,
+    /// The middle score.
+    Median,
+    /// The mean score.
+    #[default]
+    Mean,
+    /// The mean, weighted by the judges' configured weights.
+    Weighted,
+    /// The score of the judge with the greatest weight.
+    Strongest,
+}
+
+/// What a trace must have for the rubric to be about it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AppliesWhen {
+    /// Inputs that must be present, else the rubric is not applicable.
+    pub requires: Vec<Variable>,
+    /// Labels that must fit, else the trace is filtered.
+    pub labels: Matcher,
+}
+
+/// A few-shot example shown to the judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// Inputs by variable name.
+    pub input: BTreeMap<String, String>,
+    /// The right verdict: a number, a boolean or a label.
+    pub verdict: Value,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A rubric, checked and ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rubric {
+    /// Its name; also the label in Datadog.
+    pub name: String,
+    /// A title for people.
+    pub title: String,
+    /// `sha256:` and 12 hex digits of everything that can change a verdict.
+    pub version: String,
+    /// When it is about a trace.
+    pub applies_when: AppliesWhen,
+    /// Share of the kept traces that it judges, 0 to 1.
+    pub sample: f64,
+    /// Deterministic checks, in order.
+    pub checks: Vec<CheckSpec>,
+    /// Names of the judges; empty for a rubric that only checks decide.
+    pub panel: Vec<String>,
+    /// How votes are combined.
+    pub combine: Combine,
+    /// What judges are asked for.
+    pub output: Output,
+    /// The score from which on it passes.
+    pub pass: f64,
+    /// Template of the question to the judges.
+    pub prompt: Option<String>,
+    /// Few-shot examples.
+    pub examples: Vec<Example>,
+    /// The file's text, stored so that every version that ever judged can be read again.
+    pub source: String,
+}

@@ -1,0 +1,146 @@
+//! A judge's text to a score.
+//!
+//! Its rule: what cannot be read is an error, never a zero; a number outside the range is not pulled into it, because a judge
+//! that says 11 of 10 did not understand. The way not taken: taking the first number in the text.
+
+use crate::domain::rubric::{Better, Output};
+use serde_json::Value;
+
+/// A reply that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Understood {
+    /// In [0,1], 1 = good.
+    pub score: f64,
+    /// As the judge gave it.
+    pub raw: Value,
+    /// For boolean and category rubrics.
+    pub label: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// `json_schema` when the whole reply was JSON, `json_text` when JSON had to be found in it.
+    pub rung: &'static str,
+}
+
+/// Reads a reply.
+///
+/// # Errors
+/// What is wrong with it, without quoting it.
+pub fn read(text: &str, output: &Output) -> Result<Understood, String> {
+    let (object, rung) = match serde_json::from_str::<Value>(text.trim()) {
+        Ok(Value::Object(map)) => (map, "json_schema"),
+        _ => (first_object(text).ok_or("there is no JSON object in the reply")?, "json_text"),
+    };
+    let reason = object.get("reason").or_else(|| object.get("explanation")).and_then(Value::as_str).map(str::to_owned);
+    let member = |names: &[&str]| names.iter().find_map(|name| object.get(*name)).filter(|v| !v.is_null());
+    let (score, raw, label) = match output {
+        Output::Score { range, better } => {
+            let raw = member(&["score", "rating"]).ok_or("`score` is missing")?;
+            let number = number(raw).ok_or("`score` is not a number")?;
+            let (low, high) = *range;
+            if !(low..=high).contains(&number) {
+                return Err(format!("`score` is outside {low} to {high}"));
+            }
+            let unit = if high > low { (number - low) / (high - low) } else { 1.0 };
+            (flip(unit, *better), raw.clone(), None)
+        }
+        Output::Boolean { better } => {
+            let raw = member(&["verdict", "passed", "pass", "answer"]).ok_or("`verdict` is missing")?;
+            let yes = boolean(raw).ok_or("`verdict` is neither true nor false")?;
+            (flip(f64::from(u8::from(yes)), *better), Value::Bool(yes), Some(yes.to_string()))
+        }
+        Output::Category { values } => {
+            let raw = member(&["label", "category", "verdict"]).and_then(Value::as_str).ok_or("`label` is missing")?;
+            let found = values.iter().find(|(label, _)| label.eq_ignore_ascii_case(raw.trim()));
+            let (label, score) = found.ok_or("`label` is not one of the rubric's labels")?;
+            (*score, Value::String(label.clone()), Some(label.clone()))
+        }
+    };
+    Ok(Understood { score, raw, label, reason, rung })
+}
+
+fn flip(unit: f64, better: Better) -> f64 {
+    match better {
+        Better::Higher => unit,
+        Better::Lower => 1.0 - unit,
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    number.filter(|n: &f64| n.is_finite())
+}
+
+fn boolean(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(b) => Some(*b),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" => Some(true),
+            "false" | "no" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The first JSON object in a text: each `{` is tried in turn, a bounded number of times.
+fn first_object(text: &str) -> Option<serde_json::Map<String, Value>> {
+    const TRIES: usize = 64;
+    text.match_indices('{').take(TRIES).find_map(|(at, _)| {
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<serde_json::Map<String, Value>>();
+        stream.next()?.ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn scores_are_put_on_the_unit_scale_and_good_is_one() {
+        let output = Output::Score { range: (1.0, 5.0), better: Better::Higher };
+        let good = read(r#"{"reason":"r","score":5}"#, &output).expect("valid");
+        assert_eq!((good.score, good.raw, good.reason.as_deref(), good.rung), (1.0, json!(5), Some("r"), "json_schema"));
+        let low = Output::Score { range: (0.0, 1.0), better: Better::Lower };
+        assert_eq!(read(r#"{"score":"0.25"}"#, &low).expect("valid").score, 0.75);
+    }
+
+    #[test]
+    fn json_is_found_in_text() {
+        let text = "Sure {not this} here:\n```json\n{\"reason\":\"ok\",\"verdict\":\"Yes\"}\n```";
+        let found = read(text, &Output::Boolean { better: Better::Higher }).expect("valid");
+        assert_eq!((found.score, found.rung), (1.0, "json_text"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_never_a_score() {
+        let score = Output::default();
+        for text in ["", "0.9", "{}", r#"{"score":"high"}"#, r#"{"score":1.5}"#, r#"{"score":null}"#, r#"{"score":-0.1}"#] {
+            assert!(read(text, &score).is_err(), "{text}");
+        }
+        let labels = Output::Category { values: BTreeMap::from([("good".to_owned(), 1.0)]) };
+        assert!(read(r#"{"label":"excellent"}"#, &labels).is_err());
+        assert_eq!(read(r#"{"label":" Good"}"#, &labels).expect("valid").label.as_deref(), Some("good"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_no_score_leaves_the_range(text in ".{0,300}") {
+            for output in [Output::default(), Output::Boolean { better: Better::Lower }] {
+                if let Ok(found) = read(&text, &output) {
+                    proptest::prop_assert!((0.0..=1.0).contains(&found.score));
+                }
+            }
+        }
+
+        #[test]
+        fn a_number_in_range_comes_back(score in 0.0f64..=1.0, junk in "[a-z ]{0,20}") {
+            let text = format!("{junk}{}", json!({"reason": "r", "score": score}));
+            proptest::prop_assert_eq!(read(&text, &Output::default()).expect("valid").score, score);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Assize: an online evaluation worker for LLM applications.
+//!
+//! ```text
+//!  OTLP, native JSON        inbox            traces, jobs             verdicts, votes, outbox        Datadog, …
+//!  ───────────────▶ ingest ──────▶ assemble ──────────────▶ claim ──▶ evaluate ──▶ record ──────▶ export ─────▶
+//!                                  sample, enqueue                    checks, judges, aggregate
+//! ```
+//!
+//! Everything between two arrows is in Postgres; a process may be killed at any of them. Layers, each using only those
+//! above it: `domain`; `checks`, `judge`, `stats`, `config`; `runtime`, `dialect`, `llm`, `store`, `rubrics`, `sinks`; `app`;
+//! `pipeline`; `server`, `cli`. `tests/tidy.rs` holds this to be true. See `ARCHITECTURE.md` for the map.
+
+// L0: plain types
+pub mod domain;
+
+// L1: pure
+pub mod checks;
+pub mod config;
+pub mod judge;
+pub mod stats;
+
+// L2: the outside
+pub mod dialect;
+pub mod llm;
+pub mod rubrics;
+pub mod runtime;
+pub mod sinks;
+pub mod store;
+
+// the one struct of dependencies
+pub mod app;
+
+// L3: the steps
+pub mod pipeline;

@@ -1,0 +1,101 @@
+//! Every configured judge: its model, its limit, its price.
+//!
+//! Built once by `app`, used by `pipeline::evaluate`. Its rule: a request waits for its place under the judge's limit before it
+//! is sent, and what it cost is computed here. The way not taken: one limiter for all judges, where a slow one holds up
+//! the others.
+
+use super::client::{ClientError, OpenAiModel};
+use super::prices;
+use crate::config::{Judge, Price};
+use crate::domain::chat::ChatModel;
+use crate::domain::message::Usage;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One judge, ready to be asked.
+#[derive(Debug)]
+pub struct JudgeHandle {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its configuration.
+    pub config: Judge,
+    /// What answers.
+    pub model: Arc<dyn ChatModel>,
+    /// Its price; `None` when neither the configuration nor the list knows it.
+    pub price: Option<Price>,
+    limiter: Option<DefaultDirectRateLimiter>,
+}
+
+impl JudgeHandle {
+    /// A judge with a model that is already there (tests bring their own).
+    #[must_use]
+    pub fn new(name: &str, config: Judge, model: Arc<dyn ChatModel>) -> Self {
+        let price = config.price.or_else(|| prices::of(&config.model));
+        let limiter = config.requests_per_minute.and_then(NonZeroU32::new).map(|rpm| {
+            // Evenly spaced, with a burst of one second's worth: providers count in windows shorter than a minute.
+            let gap = Duration::from_secs(60) / rpm.get();
+            let burst = NonZeroU32::new((rpm.get() / 60).max(1)).unwrap_or(NonZeroU32::MIN);
+            RateLimiter::direct(Quota::with_period(gap).expect("a minute divided is not zero").allow_burst(burst))
+        });
+        Self { name: name.to_owned(), config, model, price, limiter }
+    }
+
+    /// Waits until a request may be sent.
+    pub async fn admit(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.until_ready().await;
+        }
+    }
+
+    /// What a request cost, in US dollars; zero when the price is unknown.
+    #[must_use]
+    pub fn cost(&self, usage: &Usage) -> f64 {
+        self.price.map_or(0.0, |price| {
+            (usage.input_tokens as f64 * price.input_usd_per_million
+                + usage.output_tokens as f64 * price.output_usd_per_million)
+                / 1e6
+        })
+    }
+}
+
+/// All judges and panels.
+#[derive(Debug, Default)]
+pub struct Judges {
+    judges: BTreeMap<String, Arc<JudgeHandle>>,
+    panels: BTreeMap<String, Vec<String>>,
+}
+
+impl Judges {
+    /// Sets up every configured judge.
+    ///
+    /// # Errors
+    /// When one of them cannot be set up.
+    pub fn build(judges: &BTreeMap<String, Judge>, panels: &BTreeMap<String, Vec<String>>) -> Result<Self, ClientError> {
+        let mut built = BTreeMap::new();
+        for (name, config) in judges {
+            let model = Arc::new(OpenAiModel::new(name, config)?);
+            built.insert(name.clone(), Arc::new(JudgeHandle::new(name, config.clone(), model)));
+        }
+        Ok(Self { judges: built, panels: panels.clone() })
+    }
+
+    /// The judge of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<JudgeHandle>> {
+        self.judges.get(name)
+    }
+
+    /// All judges, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<JudgeHandle>> {
+        self.judges.values()
+    }
+
+    /// Panels: name to the judges' names.
+    #[must_use]
+    pub fn panels(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.panels
+    }
+}

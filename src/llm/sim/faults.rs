@@ -1,0 +1,125 @@
+//! What goes wrong on purpose: latency, limits, errors, silence, nonsense.
+//!
+//! Its rule: which request is hit follows from its number, so that a run can be repeated.
+
+use crate::domain::ids::short_hash;
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Settings of the simulated judge, changeable while it runs (`POST /config`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// Time to an answer, in milliseconds.
+    pub latency_ms: u64,
+    /// Up to this much more, in milliseconds.
+    pub jitter_ms: u64,
+    /// Requests a minute; none = unlimited.
+    pub rpm: Option<u32>,
+    /// Prompt tokens a minute; none = unlimited.
+    pub tpm: Option<u32>,
+    /// Share of requests answered with 500.
+    pub error_rate: f64,
+    /// Share of requests never answered.
+    pub hang_rate: f64,
+    /// Share of requests answered with something that is no verdict.
+    pub garbage_rate: f64,
+    /// Whether the judge obeys instructions in the text it judges, to test that this is noticed.
+    pub obedient: bool,
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    Error,
+    Hang,
+    Garbage,
+}
+
+impl Faults {
+    pub(super) fn draw(&self, number: u64) -> Fault {
+        let x = uniform(number, b"fault");
+        if x < self.error_rate {
+            Fault::Error
+        } else if x < self.error_rate + self.hang_rate {
+            Fault::Hang
+        } else if x < self.error_rate + self.hang_rate + self.garbage_rate {
+            Fault::Garbage
+        } else {
+            Fault::None
+        }
+    }
+
+    pub(super) fn latency(&self, number: u64) -> Duration {
+        Duration::from_millis(self.latency_ms)
+            + Duration::from_millis(self.jitter_ms).mul_f64(uniform(number, b"latency"))
+    }
+}
+
+fn uniform(number: u64, what: &[u8]) -> f64 {
+    let hash = short_hash(&[what, &number.to_be_bytes()], 8);
+    f64::from(u32::from_str_radix(&hash, 16).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// Two token buckets: requests and tokens, each holding one second's worth.
+#[derive(Debug, Default)]
+pub(super) struct Limiter(Mutex<Option<Buckets>>);
+
+#[derive(Debug)]
+struct Buckets {
+    at: Instant,
+    requests: f64,
+    tokens: f64,
+}
+
+impl Limiter {
+    /// Takes one request and its tokens, or says how long to wait.
+    pub(super) fn admit(&self, faults: &Faults, tokens: u64) -> Result<(), Duration> {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let per_second = |limit: Option<u32>| limit.map(|l| f64::from(l) / 60.0);
+        let (requests, token_rate) = (per_second(faults.rpm), per_second(faults.tpm));
+        let full = |rate: Option<f64>| rate.map_or(f64::INFINITY, |r| r.max(1.0));
+        let state =
+            guard.get_or_insert(Buckets { at: now, requests: full(requests), tokens: full(token_rate) });
+        let passed = (now - state.at).as_secs_f64();
+        state.at = now;
+        let refill = |level: f64, rate: Option<f64>| rate.map_or(f64::INFINITY, |r| (level.min(full(rate)) + passed * r).min(full(rate)));
+        state.requests = refill(state.requests, requests);
+        state.tokens = refill(state.tokens, token_rate);
+        if state.requests < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - state.requests) / requests.unwrap_or(1.0)));
+        }
+        // A bucket that is not empty lets one request through and goes into debt, so that a large prompt is not locked out.
+        if state.tokens <= 0.0 {
+            return Err(Duration::from_secs_f64((1.0 - state.tokens) / token_rate.unwrap_or(1.0)));
+        }
+        state.requests -= 1.0;
+        state.tokens -= tokens as f64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_faults_is_what_was_asked_for() {
+        let faults = Faults { error_rate: 0.2, hang_rate: 0.1, ..Faults::default() };
+        let hit = |wanted| (0..10_000).filter(|n| faults.draw(*n) == wanted).count();
+        assert!((1_800..2_200).contains(&hit(Fault::Error)) && (850..1_150).contains(&hit(Fault::Hang)));
+    }
+
+    #[test]
+    fn the_limit_holds_and_says_how_long_to_wait() {
+        let limiter = Limiter::default();
+        let faults = Faults { rpm: Some(60), ..Faults::default() };
+        assert_eq!(limiter.admit(&faults, 10), Ok(()));
+        let wait = limiter.admit(&faults, 10).expect_err("one a second");
+        assert!(wait <= Duration::from_secs(1) && wait > Duration::from_millis(500), "{wait:?}");
+        assert_eq!(Limiter::default().admit(&Faults::default(), 1_000_000), Ok(()));
+    }
+}

@@ -1,0 +1,88 @@
+//! From a chat request to a chat completion: which form is wanted, and the rules' verdict in that form.
+//!
+//! Its rule: it answers in the form that was asked for: a JSON schema, a tool, or plain text.
+
+use super::rules;
+use serde_json::{Value, json};
+
+/// A completion object around `text`.
+pub(super) fn completion(model: &str, number: u64, text: &str, finish: &str, prompt_tokens: u64) -> Value {
+    let completion_tokens = tokens(text);
+    json!({
+        "id": format!("chatcmpl-sim-{number}"),
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": finish, "logprobs": null,
+                     "message": {"role": "assistant", "content": text, "refusal": null}}],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
+                  "total_tokens": prompt_tokens + completion_tokens},
+    })
+}
+
+/// About four bytes are a token.
+fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(4)
+}
+
+/// Tokens of the request's messages.
+pub(super) fn prompt_tokens(request: &Value) -> u64 {
+    messages(request).iter().map(|(_, text)| tokens(text) + 4).sum()
+}
+
+fn messages(request: &Value) -> Vec<(String, String)> {
+    let list = request.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let text = |m: &Value, key: &str| m.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    list.iter().map(|m| (text(m, "role"), text(m, "content"))).collect()
+}
+
+/// What the judge says.
+pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
+    let messages = messages(request);
+    let system = messages.iter().find(|(role, _)| role == "system").map_or("", |(_, text)| text);
+    let user = messages.iter().rev().find(|(role, _)| role == "user").map_or("", |(_, text)| text);
+    let verdict = rules::judge(system, user, model, obedient);
+    let schema = request
+        .pointer("/response_format/json_schema/schema")
+        .or_else(|| request.pointer("/tools/0/function/parameters"));
+    let wants_json = schema.is_some() || system.contains("JSON") || request.get("response_format").is_some();
+    if !wants_json {
+        let word = if verdict.score >= 0.5 { "pass" } else { "fail" };
+        return format!("{} Verdict: {word}.", verdict.reason);
+    }
+    let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
+    let mut object = serde_json::Map::new();
+    object.insert("reason".to_owned(), format!("[simulated] {}", verdict.reason).into());
+    match properties {
+        Some(properties) => {
+            for (name, property) in properties.iter().filter(|(name, _)| *name != "reason") {
+                object.insert(name.clone(), value(property, verdict.score));
+            }
+        }
+        None => {
+            object.insert("score".to_owned(), json!(verdict.score));
+        }
+    }
+    Value::Object(object).to_string()
+}
+
+/// A value of the wanted type that says `score`.
+fn value(property: &Value, score: f64) -> Value {
+    if let Some(Value::Array(labels)) = property.get("enum") {
+        // The rubrics' labels are sorted, so their order says nothing; good ones are known by their words.
+        let good = |l: &&Value| l.as_str().is_some_and(rules::is_good_label) == (score >= 0.5);
+        return labels.iter().find(good).or_else(|| labels.first()).cloned().unwrap_or_default();
+    }
+    match property.get("type").and_then(Value::as_str) {
+        Some("boolean") => json!(score >= 0.5),
+        Some("string") => json!(if score >= 0.5 { "pass" } else { "fail" }),
+        Some("integer") => json!(scaled(property, score).round()),
+        _ => json!((scaled(property, score) * 100.0).round() / 100.0),
+    }
+}
+
+fn scaled(property: &Value, score: f64) -> f64 {
+    let bound = |key: &str, default: f64| property.get(key).and_then(Value::as_f64).unwrap_or(default);
+    let (low, high) = (bound("minimum", 0.0), bound("maximum", 1.0));
+    low + score * (high - low)
+}

@@ -1,0 +1,213 @@
+//! Step 7: rubric and evaluation → verdict. Pure and total: every evaluation has a verdict.
+//!
+//! Called by `claim` and `cli::eval`. Its rule: a score comes from a deciding check or from votes, never from a failure; the
+//! explanation is the reason of the vote nearest to the verdict. The way not taken: averaging checks and votes, in which
+//! neither can be explained.
+
+use crate::domain::job::Job;
+use crate::domain::rubric::{Output, Rubric};
+use crate::domain::trace::Trace;
+use crate::domain::verdict::{CheckResult, Evaluation, Outcome, Verdict, Vote};
+use crate::judge::combine::combine;
+use crate::judge::panel::quorum;
+use crate::pipeline::enqueue::{join_ids, labels};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The check that decides by itself, if one does: its result, and whether the rubric passes.
+#[must_use]
+pub fn decided_by_check<'a>(rubric: &Rubric, checks: &'a [CheckResult]) -> Option<(&'a CheckResult, bool)> {
+    rubric.checks.iter().zip(checks).find_map(|(spec, result)| {
+        let score = result.score?;
+        if spec.fail_below.is_some_and(|limit| score < limit) {
+            Some((result, false))
+        } else if spec.pass_above.is_some_and(|limit| score > limit) {
+            Some((result, true))
+        } else {
+            None
+        }
+    })
+}
+
+/// Makes the verdict. `weights` are the judges' configured weights; a judge that is not in them counts 1.
+#[must_use]
+pub fn aggregate(
+    rubric: &Rubric,
+    evaluation: Evaluation,
+    job: &Job,
+    trace: &Trace,
+    (weights, now): (&BTreeMap<String, f64>, DateTime<Utc>),
+) -> Verdict {
+    let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels(&trace.view), now);
+    verdict.join = join_ids(&trace.view);
+    verdict.latency_ms = evaluation.latency_ms;
+    verdict.cost_usd = evaluation.votes.iter().map(|v| v.cost_usd).sum();
+    if let Some((outcome, why)) = evaluation.ended {
+        verdict.outcome = outcome;
+        verdict.explanation = why;
+    } else if let Some((check, passed)) = decided_by_check(rubric, &evaluation.checks) {
+        by_check(&mut verdict, check, passed);
+    } else if rubric.panel.is_empty() {
+        by_all_checks(&mut verdict, rubric, &evaluation.checks);
+    } else {
+        by_panel(&mut verdict, rubric, &evaluation.votes, weights);
+    }
+    verdict.checks = evaluation.checks;
+    verdict.votes = evaluation.votes;
+    verdict
+}
+
+fn by_check(verdict: &mut Verdict, check: &CheckResult, passed: bool) {
+    let score = check.score.unwrap_or_default();
+    scored(verdict, score, passed, "check");
+    verdict.confidence = Some((score - 0.5).abs() * 2.0);
+    verdict.explanation = explain(check);
+}
+
+/// A rubric without judges, none of whose checks decides: the worst applicable check counts.
+fn by_all_checks(verdict: &mut Verdict, rubric: &Rubric, checks: &[CheckResult]) {
+    let worst = checks.iter().filter(|c| c.score.is_some()).min_by(|a, b| {
+        a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0))
+    });
+    match worst {
+        Some(check) => {
+            let score = check.score.unwrap_or_default();
+            scored(verdict, score, score >= rubric.pass, "check");
+            verdict.explanation = explain(check);
+        }
+        None => {
+            verdict.outcome = Outcome::NotApplicable;
+            let why = checks.first().and_then(|c| c.detail.get("reason")).and_then(Value::as_str);
+            verdict.explanation = why.unwrap_or("no check applies").to_owned();
+        }
+    }
+}
+
+fn explain(check: &CheckResult) -> String {
+    let word = check.detail.get("finding").or_else(|| check.detail.get("category")).and_then(Value::as_str);
+    word.map_or_else(|| check.check.clone(), |word| format!("{}: {word}", check.check))
+}
+
+fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BTreeMap<String, f64>) {
+    let given: Vec<(f64, f64)> = votes
+        .iter()
+        .filter_map(|v| Some((v.score?, weights.get(&v.judge).copied().unwrap_or(1.0))))
+        .collect();
+    let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| given.len() >= quorum(rubric.panel.len()));
+    let Some(combined) = combined else {
+        let errors: Vec<String> =
+            votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
+        verdict.explanation = format!(
+            "{} of {} judges voted, {} are needed; {}",
+            given.len(),
+            rubric.panel.len(),
+            quorum(rubric.panel.len()),
+            errors.join("; ")
+        );
+        return;
+    };
+    scored(verdict, combined.score, combined.score >= rubric.pass, "panel");
+    verdict.confidence = combined.agreement;
+    let distance = |v: &&Vote| (v.score.unwrap_or(f64::MAX) - combined.score).abs();
+    let nearest = votes.iter().filter(|v| v.score.is_some()).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    verdict.explanation = nearest.and_then(|v| v.reason.clone()).unwrap_or_default();
+    verdict.raw = raw(&rubric.output, combined.score);
+    if !matches!(rubric.output, Output::Score { .. }) {
+        verdict.label = nearest.and_then(|v| v.label.clone());
+        if let Some(label) = &verdict.label {
+            verdict.raw = if matches!(rubric.output, Output::Boolean { .. }) { json!(label == "true") } else { json!(label) };
+        }
+    }
+}
+
+/// The score on the rubric's own scale.
+fn raw(output: &Output, score: f64) -> Value {
+    match output {
+        Output::Score { range: (low, high), better } => {
+            let unit = if *better == crate::domain::rubric::Better::Lower { 1.0 - score } else { score };
+            json!(low + unit * (high - low))
+        }
+        _ => Value::Null,
+    }
+}
+
+fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
+    verdict.outcome = Outcome::Scored;
+    verdict.score = Some(score.clamp(0.0, 1.0));
+    verdict.raw = json!(score);
+    verdict.passed = Some(passed);
+    verdict.decided_by = Some(by.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine};
+
+    fn rubric(panel: &[&str]) -> Rubric {
+        Rubric {
+            name: "r".to_owned(),
+            title: String::new(),
+            version: "sha256:0".to_owned(),
+            applies_when: AppliesWhen::default(),
+            sample: 1.0,
+            checks: vec![CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.2), pass_above: Some(0.9) }],
+            panel: panel.iter().map(|s| (*s).to_owned()).collect(),
+            combine: Combine::Mean,
+            output: Output::default(),
+            pass: 0.5,
+            prompt: None,
+            examples: Vec::new(),
+            source: String::new(),
+        }
+    }
+
+    fn run(rubric: &Rubric, check: f64, votes: Vec<Vote>) -> Verdict {
+        let job = Job {
+            id: uuid::Uuid::nil(),
+            trace_id: "t".to_owned(),
+            rubric: "r".into(),
+            rubric_version: "v".into(),
+            inclusion_probability: 1.0,
+            attempts: 1,
+            votes: Vec::new(),
+            enqueued_at: DateTime::UNIX_EPOCH,
+            deadline_at: DateTime::UNIX_EPOCH,
+        };
+        let checks = vec![CheckResult::new("grounding", check > 0.5, check, json!({}))];
+        let evaluation = Evaluation { checks, votes, ..Evaluation::default() };
+        aggregate(rubric, evaluation, &job, &Trace::default(), (&BTreeMap::new(), DateTime::UNIX_EPOCH))
+    }
+
+    fn vote(judge: &str, score: Option<f64>) -> Vote {
+        let error = score.is_none().then(|| "timeout".to_owned());
+        let reason = score.map(|s| format!("I say {s}"));
+        Vote { judge: judge.to_owned(), score, error, reason, cost_usd: 0.01, ..Vote::default() }
+    }
+
+    #[test]
+    fn a_clear_check_decides_and_an_unclear_one_does_not() {
+        let low = run(&rubric(&["a"]), 0.1, vec![]);
+        assert_eq!((low.decided_by.as_deref(), low.passed, low.score), (Some("check"), Some(false), Some(0.1)));
+        let unclear = run(&rubric(&["a"]), 0.5, vec![vote("a", Some(0.7))]);
+        assert_eq!((unclear.decided_by.as_deref(), unclear.score), (Some("panel"), Some(0.7)));
+        assert_eq!(unclear.explanation, "I say 0.7");
+    }
+
+    #[test]
+    fn a_judges_failure_is_an_outcome_never_a_score() {
+        let failed = run(&rubric(&["a"]), 0.5, vec![vote("a", None)]);
+        assert_eq!((failed.outcome, failed.score, failed.passed), (Outcome::JudgeError, None, None));
+        assert!(failed.explanation.contains("timeout"), "{}", failed.explanation);
+        assert!((failed.cost_usd - 0.01).abs() < 1e-12, "failed attempts cost too");
+    }
+
+    #[test]
+    fn half_of_the_panel_is_enough_and_the_failed_vote_counts_for_nothing() {
+        let some = run(&rubric(&["a", "b"]), 0.5, vec![vote("a", Some(0.9)), vote("b", None)]);
+        assert_eq!((some.outcome, some.score), (Outcome::Scored, Some(0.9)));
+        let few = run(&rubric(&["a", "b", "c"]), 0.5, vec![vote("a", Some(0.9)), vote("b", None), vote("c", None)]);
+        assert_eq!((few.outcome, few.score), (Outcome::JudgeError, None));
+    }
+}

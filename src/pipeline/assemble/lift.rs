@@ -1,0 +1,268 @@
+//! The trace-level view: what went in, what came out, and everything around it, lifted from the spans.
+//!
+//! Its rules: input and output are those of the root-most span that has any (workflow, agent, chain), else of the last model
+//! call; model, finish reason and response format are those of the model call that answered; documents and tool calls are
+//! all there are; usage is summed over leaf model calls only, since parents repeat it; labels are taken from the span
+//! nearest to the root that has them. Pure.
+
+use crate::domain::message::{Document, Message, Usage};
+use crate::domain::span::{Span, SpanKind};
+use crate::domain::trace::Trace;
+use std::collections::{HashMap, HashSet};
+
+/// Puts spans together to a trace.
+#[must_use]
+pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
+    let spans = ordered(spans);
+    let mut view = spans.first().map(|(_, root)| labels_of(root)).unwrap_or_default();
+    trace_id.clone_into(&mut view.trace_id);
+    let refs: Vec<(usize, &Span)> = spans.iter().map(|(depth, span)| (*depth, span)).collect();
+    lift_labels(&mut view, &refs);
+    lift_times(&mut view, &refs);
+    let answering = answering_call(&refs);
+    if let Some(call) = answering {
+        view.provider = view.provider.take().or_else(|| call.provider.clone());
+        view.model = call.model.clone().or(view.model.take());
+        view.finish_reason = call.finish_reason.clone().or(view.finish_reason.take());
+        view.response_format = call.response_format.clone().or(view.response_format.take());
+        if !call.tools.is_empty() {
+            view.tools.clone_from(&call.tools);
+        }
+    }
+    lift_dialogue(&mut view, &refs, answering);
+    view.documents = documents(&refs);
+    let ran: Vec<&Span> = refs.iter().map(|(_, s)| *s).filter(|s| s.kind == SpanKind::Tool).collect();
+    if !ran.is_empty() {
+        view.tool_calls = ran.iter().flat_map(|s| s.tool_calls.iter().cloned()).collect();
+    }
+    lift_usage(&mut view, &refs);
+    view.kind = if refs.len() == 1 { view.kind } else { SpanKind::Chain };
+    view.complete = false;
+    Trace { trace_id: trace_id.to_owned(), view, spans: spans.into_iter().map(|(_, span)| span).collect() }
+}
+
+/// Each span once, with its depth, parents before children, then by time and id.
+fn ordered(mut spans: Vec<Span>) -> Vec<(usize, Span)> {
+    // Of spans with the same id the fullest counts; the order of arrival must not matter.
+    let weight = |s: &Span| (s.ended_at, s.output.len(), s.input.len(), serde_json::to_string(s).unwrap_or_default());
+    spans.sort_by(|a, b| a.span_id.cmp(&b.span_id).then_with(|| weight(b).cmp(&weight(a))));
+    spans.dedup_by(|a, b| a.span_id == b.span_id);
+    let parents: HashMap<&str, &str> =
+        spans.iter().filter_map(|s| Some((s.span_id.as_str(), s.parent_id.as_deref()?))).collect();
+    let ids: HashSet<&str> = spans.iter().map(|s| s.span_id.as_str()).collect();
+    let depths: Vec<usize> = spans.iter().map(|span| depth(&span.span_id, &parents, &ids)).collect();
+    let mut deep: Vec<(usize, Span)> = depths.into_iter().zip(spans).collect();
+    // A true root comes before an orphan that only looks like one because its parent has not come.
+    deep.sort_by(|(da, a), (db, b)| {
+        (da, a.parent_id.is_some(), a.started_at, &a.span_id).cmp(&(db, b.parent_id.is_some(), b.started_at, &b.span_id))
+    });
+    deep
+}
+
+/// Steps up to a span without a known parent; a cycle ends where it closes.
+fn depth(id: &str, parents: &HashMap<&str, &str>, ids: &HashSet<&str>) -> usize {
+    let (mut at, mut steps) = (id, 0);
+    let mut seen = HashSet::from([id]);
+    while let Some(parent) = parents.get(at).copied().filter(|p| ids.contains(p)) {
+        if !seen.insert(parent) {
+            break;
+        }
+        at = parent;
+        steps += 1;
+    }
+    steps
+}
+
+/// A copy of the root without what is lifted in ways of its own.
+fn labels_of(root: &Span) -> Span {
+    Span { parent_id: None, input: Vec::new(), output: Vec::new(), documents: Vec::new(), ..root.clone() }
+}
+
+fn lift_labels(view: &mut Span, spans: &[(usize, &Span)]) {
+    for (_, span) in spans {
+        let pairs = [
+            (&mut view.service, &span.service),
+            (&mut view.service_version, &span.service_version),
+            (&mut view.environment, &span.environment),
+            (&mut view.feature, &span.feature),
+            (&mut view.tenant, &span.tenant),
+            (&mut view.session, &span.session),
+            (&mut view.user, &span.user),
+            (&mut view.prompt.name, &span.prompt.name),
+            (&mut view.prompt.version, &span.prompt.version),
+            (&mut view.trace_state, &span.trace_state),
+        ];
+        for (mine, theirs) in pairs {
+            if mine.is_none() {
+                mine.clone_from(theirs);
+            }
+        }
+        for (key, value) in &span.tags {
+            view.tags.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        for gap in &span.gaps {
+            view.gap(&gap.field, gap.reason.clone());
+        }
+    }
+    // The random flag says something about the id, whichever span carries it.
+    view.flags = spans.iter().filter_map(|(_, s)| s.flags).reduce(|a, b| a | b);
+    view.gaps.sort();
+}
+
+fn lift_times(view: &mut Span, spans: &[(usize, &Span)]) {
+    view.started_at = spans.iter().filter_map(|(_, s)| s.started_at).min();
+    if view.ended_at.is_none() {
+        view.ended_at = spans.iter().filter_map(|(_, s)| s.ended_at).max();
+    }
+}
+
+/// Model calls that are not merely around another one.
+fn leaf_calls<'a>(spans: &[(usize, &'a Span)]) -> Vec<&'a Span> {
+    let calls: Vec<&Span> = spans.iter().map(|(_, s)| *s).filter(|s| s.kind == SpanKind::Llm).collect();
+    let around: HashSet<&str> = calls.iter().filter_map(|s| s.parent_id.as_deref()).collect();
+    calls.into_iter().filter(|s| !around.contains(s.span_id.as_str())).collect()
+}
+
+/// The model call that ended last with an answer in words, else the one that ended last.
+fn answering_call<'a>(spans: &[(usize, &'a Span)]) -> Option<&'a Span> {
+    let words = |s: &Span| s.output.iter().any(|m| !m.content.trim().is_empty() || m.refusal.is_some());
+    leaf_calls(spans).into_iter().max_by(|a, b| {
+        (words(a), a.ended_at, a.started_at, &a.span_id).cmp(&(words(b), b.ended_at, b.started_at, &b.span_id))
+    })
+}
+
+fn lift_dialogue(view: &mut Span, spans: &[(usize, &Span)], answering: Option<&Span>) {
+    let around = |s: &Span| matches!(s.kind, SpanKind::Agent | SpanKind::Chain);
+    let outermost = |has: fn(&Span) -> bool| spans.iter().map(|(_, s)| *s).find(|s| around(s) && has(s));
+    let told = outermost(|s| !s.output.is_empty()).or_else(|| answering.filter(|s| !s.output.is_empty()));
+    let asked = outermost(|s| !s.input.is_empty()).or(answering).or_else(|| {
+        // Nothing around the calls and none that answered: the first call knows the question.
+        spans.iter().map(|(_, s)| *s).find(|s| s.kind == SpanKind::Llm)
+    });
+    view.output = told.map(|s| s.output.clone()).unwrap_or_default();
+    view.input = asked.map(|s| s.input.clone()).unwrap_or_default();
+    if let Some(call) = answering {
+        let refusal = call.output.iter().find_map(|m| m.refusal.clone());
+        if let (Some(refusal), Some(last)) = (refusal, view.output.last_mut()) {
+            last.refusal.get_or_insert(refusal);
+        }
+        if view.system.is_none() {
+            let message = call.input.iter().find(|m| m.role == "system").map(|m| m.content.clone());
+            view.system = call.system.clone().or(message);
+        }
+        // A workflow often logs only the question; the earlier turns are in the call.
+        if view.input.len() == 1 && call.input.len() > 1 {
+            view.input = earlier_turns(&call.input).chain(view.input.drain(..)).collect::<Vec<_>>();
+        }
+    }
+}
+
+/// User and assistant messages before the last user message.
+fn earlier_turns(input: &[Message]) -> impl Iterator<Item = Message> {
+    let last = input.iter().rposition(|m| m.role == "user").unwrap_or(0);
+    input[..last].iter().filter(|m| matches!(m.role.as_str(), "user" | "assistant") && !m.content.is_empty()).cloned()
+}
+
+/// Every document once; text is filled in where another span has it for the same id.
+fn documents(spans: &[(usize, &Span)]) -> Vec<Document> {
+    let all: Vec<&Document> = spans.iter().flat_map(|(_, s)| &s.documents).collect();
+    let texts: HashMap<&str, &str> =
+        all.iter().filter_map(|d| Some((d.id.as_deref()?, d.content.as_deref()?))).collect();
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for document in all {
+        let text = document.content.as_deref().or_else(|| texts.get(document.id.as_deref()?).copied());
+        if seen.insert((document.id.as_deref(), text)) {
+            found.push(Document { content: text.map(str::to_owned), ..document.clone() });
+        }
+    }
+    found
+}
+
+fn lift_usage(view: &mut Span, spans: &[(usize, &Span)]) {
+    let calls = leaf_calls(spans);
+    let used: Vec<Usage> = calls.iter().filter_map(|s| s.usage).collect();
+    if !used.is_empty() {
+        let mut total = Usage::default();
+        used.iter().for_each(|u| total.add(u));
+        view.usage = Some(total);
+    }
+    let costs: Vec<f64> = calls.iter().filter_map(|s| s.cost_usd).collect();
+    if !costs.is_empty() {
+        view.cost_usd = Some(costs.iter().sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{Encoding, decode};
+    use proptest::prelude::*;
+
+    fn traces(body: &[u8]) -> Vec<Trace> {
+        let mut groups: HashMap<String, Vec<Span>> = HashMap::new();
+        for span in decode(body, Encoding::Protobuf).expect("a capture decodes").spans {
+            groups.entry(span.trace_id.clone()).or_default().push(span);
+        }
+        groups.into_iter().map(|(id, spans)| assemble(&id, spans)).collect()
+    }
+
+    const GENAI: &[u8] = include_bytes!("../../../tests/fixtures/otel-genai-openai-span.pb");
+    const OPENINFERENCE: &[u8] = include_bytes!("../../../tests/fixtures/openinference-openai.pb");
+
+    #[test]
+    fn both_dialects_give_the_same_facts() {
+        for body in [GENAI, OPENINFERENCE] {
+            let all = traces(body);
+            let rag = all.iter().find(|t| t.question().is_some_and(|q| q.contains("after 45 days"))).expect("the rag trace");
+            assert_eq!(rag.question(), Some("Can I return a tent after 45 days if I have the receipt?"));
+            assert!(rag.answer().is_some_and(|a| a.starts_with("Yes. Unused items can be returned within 60 days")));
+            assert_eq!(rag.context().count(), 3);
+            assert!(rag.system().is_some_and(|s| s.starts_with("You are the Halden Outfitters")));
+            assert_eq!(rag.view.model.as_deref(), Some("gpt-4o-mini"));
+            assert_eq!(rag.view.usage.map(|u| (u.input_tokens, u.output_tokens)), Some((248, 61)));
+            assert_eq!(rag.view.user.as_deref(), Some("cust-88121"));
+            let tool = all.iter().find(|t| !t.view.tool_calls.is_empty()).expect("the tool trace");
+            assert_eq!(tool.view.tool_calls[0].name, "get_order_status");
+            assert!(tool.answer().is_some_and(|a| a.contains("in transit with UPS")));
+            assert_eq!(tool.view.finish_reason.as_deref(), Some("stop"));
+            let failed = all.iter().filter(|t| t.failed()).count();
+            assert_eq!(failed, 1);
+        }
+    }
+
+    #[test]
+    fn a_follow_up_keeps_its_earlier_turns() {
+        let all = traces(GENAI);
+        let turn = all.iter().find(|t| t.question().is_some_and(|q| q.starts_with("It's HX-31877"))).expect("turn two");
+        assert_eq!(turn.history().len(), 2, "{:?}", turn.view.input);
+        assert!(turn.history()[0].content.starts_with("I bought a stove"));
+    }
+
+    #[test]
+    fn cycles_and_missing_parents_are_survived() {
+        let span = |id: &str, parent: Option<&str>| Span {
+            span_id: id.to_owned(),
+            parent_id: parent.map(str::to_owned),
+            kind: SpanKind::Llm,
+            ..Span::default()
+        };
+        let trace = assemble("t", vec![span("a", Some("b")), span("b", Some("a")), span("c", Some("gone"))]);
+        assert_eq!(trace.spans.len(), 3);
+        assert_eq!(assemble("t", Vec::new()).spans.len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_doubling_make_no_difference(seed in any::<u64>()) {
+            use rand::SeedableRng;
+            use rand::seq::SliceRandom;
+            let spans = decode(OPENINFERENCE, Encoding::Protobuf).expect("a capture decodes").spans;
+            let id = spans[0].trace_id.clone();
+            let mine: Vec<Span> = spans.into_iter().filter(|s| s.trace_id == id).collect();
+            let mut shuffled: Vec<Span> = mine.iter().chain(&mine).cloned().collect();
+            shuffled.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
+            prop_assert_eq!(assemble(&id, mine), assemble(&id, shuffled));
+        }
+    }
+}

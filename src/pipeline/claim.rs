@@ -1,0 +1,220 @@
+//! Step 5: free permits → leases; the worker loop.
+//!
+//! Started by `pipeline::start`. Its rule: never more jobs are claimed than can be evaluated at once, every job is settled before
+//! its lease runs out, and a soft stop ends only the claiming. The way not taken: polling into a local queue, whose jobs
+//! wait under a lease that nobody works on.
+
+use super::evaluate::{Bounds, Disposition, EvalError, evaluate};
+use super::ingest::note;
+use super::record::{Done, Recorder};
+use super::{aggregate, enqueue};
+use crate::app::App;
+use crate::domain::job::{Job, Lease};
+use crate::domain::rubric::Rubric;
+use crate::domain::trace::Trace;
+use crate::domain::verdict::{Outcome, TraceLabels, Verdict};
+use crate::runtime::cpu;
+use crate::runtime::lifecycle::Lifecycle;
+use crate::runtime::retry::Backoff;
+use crate::store::StoreError;
+use crate::store::jobs::Unsettled;
+use chrono::TimeDelta;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// Most jobs that one statement claims.
+const CLAIM_MAX: usize = 500;
+
+/// Starts the worker loop and its recorder.
+pub fn start(app: &Arc<App>, life: &Lifecycle) {
+    let recorder = Recorder::start(app, life);
+    let worker = Worker { app: Arc::clone(app), recorder, life: life.clone(), weights: Arc::new(weights(app)) };
+    life.spawn("claim", worker.run());
+}
+
+fn weights(app: &App) -> BTreeMap<String, f64> {
+    app.bench.judges.all().map(|judge| (judge.name.clone(), judge.config.weight)).collect()
+}
+
+#[derive(Clone)]
+struct Worker {
+    app: Arc<App>,
+    recorder: Recorder,
+    life: Lifecycle,
+    weights: Arc<BTreeMap<String, f64>>,
+}
+
+impl Worker {
+    async fn run(self) {
+        let config = &self.app.bench.config.work;
+        let permits = Arc::new(Semaphore::new(config.concurrency));
+        let poll = Duration::from_millis(config.poll_ms);
+        while let Some(first) = self.permit(&permits).await {
+            // When nearly all are busy, a moment's patience makes one larger claim out of many small ones.
+            if permits.available_permits() < config.concurrency / 8 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let free = (permits.available_permits() + 1).min(CLAIM_MAX);
+            match self.claim(free).await {
+                Ok(batch) if !batch.is_empty() => self.hand_out(batch, first, &permits),
+                Ok(_) => self.idle(poll).await,
+                Err(error) => {
+                    note(&self.app, &error, "jobs could not be claimed, trying again");
+                    self.idle(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn permit(&self, permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            () = self.life.soft.cancelled() => None,
+            permit = Arc::clone(permits).acquire_owned() => permit.ok(),
+        }
+    }
+
+    async fn idle(&self, poll: Duration) {
+        tokio::select! {
+            () = self.life.soft.cancelled() => {}
+            () = self.app.wake.jobs.notified() => {}
+            () = tokio::time::sleep(poll) => {}
+        }
+    }
+
+    /// Claims jobs and reads their traces, each once.
+    async fn claim(&self, max: usize) -> Result<Vec<(Lease<Job>, Option<Arc<Trace>>)>, StoreError> {
+        let app = &self.app;
+        let lease_for = TimeDelta::milliseconds(i64::try_from(app.bench.config.work.lease_ms).unwrap_or(i64::MAX));
+        let leases = app.store.claim(max, lease_for, app.bench.clock.now()).await?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ids: Vec<String> = leases.iter().map(|lease| lease.item.trace_id.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let bodies = match app.store.trace_bodies(&ids).await {
+            Ok(bodies) => bodies,
+            Err(error) => {
+                self.release(leases).await;
+                return Err(error);
+            }
+        };
+        let parse = move || -> HashMap<String, Arc<Trace>> {
+            let read = |body: &[u8]| serde_json::from_slice::<Trace>(body).ok().map(Arc::new);
+            bodies.into_iter().filter_map(|(id, body)| Some((id, read(&body)?))).collect()
+        };
+        let traces = cpu::run(parse).await.unwrap_or_default();
+        Ok(leases.into_iter().map(|lease| { let trace = traces.get(&lease.item.trace_id).cloned(); (lease, trace) }).collect())
+    }
+
+    async fn release(&self, leases: Vec<Lease<Job>>) {
+        let now = self.app.bench.clock.now();
+        let back = leases.into_iter().map(|lease| Unsettled { lease, at: now, votes: Vec::new(), error: None });
+        if let Err(error) = self.app.store.give_back(back.collect()).await {
+            note(&self.app, &error, "leases could not be released, they will run out");
+        }
+    }
+
+    fn hand_out(
+        &self,
+        batch: Vec<(Lease<Job>, Option<Arc<Trace>>)>,
+        first: OwnedSemaphorePermit,
+        permits: &Arc<Semaphore>,
+    ) {
+        let mut first = Some(first);
+        for (lease, trace) in batch {
+            // Only this loop takes permits, so there is one for each of the jobs that were claimed.
+            let permit = first.take().or_else(|| Arc::clone(permits).try_acquire_owned().ok());
+            let worker = self.clone();
+            self.life.spawn("evaluate", async move {
+                worker.app.bench.metrics.in_hand.inc();
+                let done = worker.work(lease, trace).await;
+                worker.recorder.send(done).await;
+                worker.app.bench.metrics.in_hand.dec();
+                drop(permit);
+            });
+        }
+    }
+
+    /// Brings one job to its end: a verdict, or a reason to try again.
+    async fn work(&self, lease: Lease<Job>, trace: Option<Arc<Trace>>) -> Done {
+        let app = &self.app;
+        let Some(trace) = trace else {
+            return self.settle_without(lease, "the stored trace cannot be read".to_owned(), TraceLabels::default());
+        };
+        let rubric = match self.rubric(&lease.item).await {
+            Ok(Some(rubric)) => rubric,
+            Ok(None) => {
+                let why = "the rubric's version is not stored".to_owned();
+                return self.settle_without(lease, why, enqueue::labels(&trace.view));
+            }
+            Err(error) => {
+                note(app, &error, "a rubric version could not be read, trying the job again");
+                let at = app.bench.clock.now() + TimeDelta::seconds(5);
+                return Done::Unsettled(Unsettled { lease, at, votes: Vec::new(), error: None });
+            }
+        };
+        let job = &lease.item;
+        let bounds = self.bounds(&lease);
+        match evaluate(&app.bench, &rubric, &trace, job, &bounds).await {
+            Ok(evaluation) => {
+                self.count_cost(&evaluation.votes, &job.votes);
+                let now = app.bench.clock.now();
+                let verdict = aggregate::aggregate(&rubric, evaluation, job, &trace, (&self.weights, now));
+                Done::Verdict(lease, Box::new(verdict))
+            }
+            Err(error) => Done::Unsettled(self.unsettled(lease, error)),
+        }
+    }
+
+    fn bounds(&self, lease: &Lease<Job>) -> Bounds {
+        let config = &self.app.bench.config.work;
+        let left = (lease.until - self.app.bench.clock.now()).to_std().unwrap_or_default();
+        let until = Instant::now() + left.saturating_sub(Duration::from_millis(config.lease_margin_ms));
+        let last = lease.item.attempts.cast_unsigned() >= config.attempts_max;
+        Bounds { cancel: self.life.hard.clone(), until, last }
+    }
+
+    fn unsettled(&self, lease: Lease<Job>, error: EvalError) -> Unsettled {
+        let bench = &self.app.bench;
+        let config = &bench.config.work;
+        let now = bench.clock.now();
+        let backoff =
+            Backoff { first: Duration::from_millis(config.retry_ms), longest: Duration::from_millis(config.retry_ms_max) };
+        let reason = error.reason();
+        let (at, word) = match error.disposition(&lease.item, backoff, now) {
+            Disposition::Retry { at } => (at, "judges"),
+            Disposition::Interrupted => (now, "interrupted"),
+        };
+        bench.metrics.attempts_failed.with_label_values(&[word]).inc();
+        let votes = error.into_votes();
+        self.count_cost(&votes, &lease.item.votes);
+        Unsettled { lease, at, votes, error: reason }
+    }
+
+    /// Counts what this attempt spent, not what earlier ones did.
+    fn count_cost(&self, votes: &[crate::domain::verdict::Vote], earlier: &[crate::domain::verdict::Vote]) {
+        for vote in votes.iter().filter(|v| !earlier.contains(v)) {
+            self.app.bench.metrics.judge_cost_usd.with_label_values(&[vote.judge.as_str()]).inc_by(vote.cost_usd);
+        }
+    }
+
+    fn settle_without(&self, lease: Lease<Job>, why: String, labels: TraceLabels) -> Done {
+        let now = self.app.bench.clock.now();
+        let verdict: Verdict = lease.item.unscored(Outcome::JudgeError, why, labels, now);
+        Done::Verdict(lease, Box::new(verdict))
+    }
+
+    /// The rubric in the version that the job was made for: from memory, else from the store.
+    async fn rubric(&self, job: &Job) -> Result<Option<Arc<Rubric>>, StoreError> {
+        let catalog = self.app.bench.rubrics.load();
+        if let Some(rubric) = catalog.get(&job.rubric, &job.rubric_version) {
+            return Ok(Some(Arc::clone(rubric)));
+        }
+        Ok(self.app.store.rubric_version(&job.rubric, &job.rubric_version).await?.map(Arc::new))
+    }
+}

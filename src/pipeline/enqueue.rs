@@ -1,0 +1,156 @@
+//! Step 4: kept trace × rubrics → jobs, and verdicts where nothing needs to be judged. Pure.
+//!
+//! Called by `assemble`. Its rule: every active rubric ends up with exactly one verdict for a kept trace: at once when the
+//! trace is filtered, lacks an input or falls out of the rubric's own sample, else through a job. The way not taken:
+//! leaving no trace of what was not judged.
+
+use crate::domain::ids::job_id;
+use crate::domain::job::Job;
+use crate::domain::policy::SampleDecision;
+use crate::domain::rubric::{Rubric, Variable};
+use crate::domain::span::Span;
+use crate::domain::trace::Trace;
+use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict};
+use crate::judge::prompt;
+use crate::pipeline::sample::{probability, threshold};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one rubric makes of a kept trace.
+#[derive(Debug)]
+pub enum Enqueued {
+    /// It is to be judged.
+    Job(Job),
+    /// It is not, and why.
+    Verdict(Box<Verdict>),
+}
+
+/// The labels of a trace that go with its verdicts.
+#[must_use]
+pub fn labels(view: &Span) -> TraceLabels {
+    TraceLabels {
+        service: view.service.clone(),
+        service_version: view.service_version.clone(),
+        environment: view.environment.clone(),
+        feature: view.feature.clone(),
+        prompt_name: view.prompt.name.clone(),
+        prompt_version: view.prompt.version.clone(),
+        model: view.model.clone(),
+        tenant: view.tenant.clone(),
+    }
+}
+
+/// The ids under which Datadog knows the trace's root.
+#[must_use]
+pub fn join_ids(view: &Span) -> JoinIds {
+    JoinIds { source: view.id_source, span_id: view.span_id.clone() }
+}
+
+/// Goes through the rubrics for a kept trace.
+#[must_use]
+pub fn enqueue(
+    trace: &Trace,
+    decision: &SampleDecision,
+    rubrics: &[Arc<Rubric>],
+    job_for: TimeDelta,
+    now: DateTime<Utc>,
+) -> Vec<Enqueued> {
+    let inputs = prompt::inputs(trace);
+    rubrics.iter().map(|rubric| one(trace, decision, rubric, &inputs, (now, now + job_for))).collect()
+}
+
+fn one(
+    trace: &Trace,
+    decision: &SampleDecision,
+    rubric: &Rubric,
+    inputs: &BTreeMap<Variable, String>,
+    (now, deadline_at): (DateTime<Utc>, DateTime<Utc>),
+) -> Enqueued {
+    // Nested in the trace's own draw: a rubric's sample is a part of the sample.
+    let threshold = threshold(decision.probability * rubric.sample);
+    let job = Job {
+        id: job_id(&trace.trace_id, &rubric.name, &rubric.version),
+        trace_id: trace.trace_id.clone(),
+        rubric: rubric.name.as_str().into(),
+        rubric_version: rubric.version.as_str().into(),
+        inclusion_probability: probability(threshold),
+        attempts: 0,
+        votes: Vec::new(),
+        enqueued_at: now,
+        deadline_at,
+    };
+    match reason_not_to_judge(trace, decision.randomness >= threshold, rubric, inputs) {
+        None => Enqueued::Job(job),
+        Some((outcome, why)) => {
+            let verdict = job.unscored(outcome, why, labels(&trace.view), now);
+            Enqueued::Verdict(Box::new(Verdict { join: join_ids(&trace.view), ..verdict }))
+        }
+    }
+}
+
+/// Why a rubric says nothing about a trace, if it does not.
+#[must_use]
+pub fn reason_not_to_judge(
+    trace: &Trace,
+    in_sample: bool,
+    rubric: &Rubric,
+    inputs: &BTreeMap<Variable, String>,
+) -> Option<(Outcome, String)> {
+    if let Some(condition) = rubric.applies_when.labels.refused_by(trace) {
+        return Some((Outcome::Filtered, format!("applies_when.{condition} does not fit")));
+    }
+    if let Some(variable) = prompt::missing(&rubric.applies_when.requires, inputs) {
+        let gap = trace.view.gaps.iter().find(|g| g.field.starts_with(variable.as_str()));
+        let why = gap.map_or_else(String::new, |g| format!(" ({})", g.reason));
+        return Some((Outcome::NotApplicable, format!("the trace has no {variable}{why}")));
+    }
+    (!in_sample).then(|| (Outcome::SampledOut, format!("outside the rubric's own sample of {}", rubric.sample)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::message::Message;
+
+    fn rubric(yaml: &str) -> Arc<Rubric> {
+        let made = crate::rubrics::parse::rubric(std::path::Path::new("r.yaml"), yaml, &BTreeMap::new());
+        Arc::new(made.expect("valid"))
+    }
+
+    fn run(trace: &Trace, yaml: &str) -> Enqueued {
+        let decision = crate::pipeline::sample::decide(&crate::config::Sampling::default(), trace);
+        enqueue(trace, &decision, &[rubric(yaml)], TimeDelta::hours(1), DateTime::UNIX_EPOCH).remove(0)
+    }
+
+    fn outcome(enqueued: &Enqueued) -> Option<Outcome> {
+        match enqueued {
+            Enqueued::Job(_) => None,
+            Enqueued::Verdict(v) => Some(v.outcome),
+        }
+    }
+
+    #[test]
+    fn each_way_of_not_judging_has_its_outcome() {
+        let mut trace = Trace { trace_id: "t".to_owned(), ..Trace::default() };
+        trace.view.output = vec![Message::text("assistant", "x")];
+        trace.view.feature = Some("returns".to_owned());
+        let base = "name: r\nchecks: [grounding]\n";
+        assert_eq!(outcome(&run(&trace, base)), None);
+        let needs = format!("{base}applies_when: {{requires: [context]}}\n");
+        assert_eq!(outcome(&run(&trace, &needs)), Some(Outcome::NotApplicable));
+        let other = format!("{base}applies_when: {{feature: [billing*, chat]}}\n");
+        assert_eq!(outcome(&run(&trace, &other)), Some(Outcome::Filtered));
+        assert_eq!(outcome(&run(&trace, &format!("{base}sample: 0\n"))), Some(Outcome::SampledOut));
+    }
+
+    #[test]
+    fn the_rubrics_sample_multiplies_into_the_inclusion_probability() {
+        let trace = Trace { trace_id: "t".to_owned(), ..Trace::default() };
+        let probability = match run(&trace, "name: r\nchecks: [grounding]\nsample: 0.25\n") {
+            Enqueued::Job(job) => job.inclusion_probability,
+            Enqueued::Verdict(verdict) => verdict.inclusion_probability,
+        };
+        assert!((probability - 0.25).abs() < 1e-12);
+    }
+}

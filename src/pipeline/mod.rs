@@ -1,0 +1,49 @@
+//! L3: the steps that a trace goes through, one file a step, in this order.
+//!
+//! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
+//! was stored, `upkeep` counts and cleans. Started by `cli`. Its rule: a step takes its work from the database and leaves its
+//! result there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content
+//! dies with the process.
+
+pub mod aggregate;
+pub mod assemble;
+pub mod claim;
+pub mod enqueue;
+pub mod estimate;
+pub mod evaluate;
+pub mod export;
+pub mod ingest;
+pub mod record;
+pub mod sample;
+pub mod upkeep;
+
+use crate::app::App;
+use crate::runtime::lifecycle::Lifecycle;
+use std::sync::Arc;
+
+/// Which parts of the service a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Take traces in, assemble and enqueue them.
+    pub ingest: bool,
+    /// Judge.
+    pub work: bool,
+    /// Send verdicts out.
+    pub export: bool,
+}
+
+/// Starts the loops of these roles.
+pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
+    if roles.ingest {
+        life.spawn("assemble", assemble::run(Arc::clone(app), life.soft.clone()));
+        life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
+    }
+    if roles.work {
+        claim::start(app, life);
+    }
+    if roles.export {
+        for sink in &app.sinks {
+            life.spawn("export", export::run(Arc::clone(app), Arc::clone(sink), life.clone()));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Counting what waits, and removing what is no longer needed.
+//!
+//! One loop a process, started by `pipeline::start`. Its rule: it takes no input and may run anywhere, any number of times; what
+//! it counts bounds the door (`ingest`) and shows in `/metrics`. The way not taken: counting at each request.
+
+use super::ingest::note;
+use crate::app::App;
+use crate::store::StoreError;
+use chrono::TimeDelta;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const TICK: Duration = Duration::from_secs(2);
+
+/// Ticks between removals.
+const REMOVE_EVERY: u64 = 30;
+
+/// Rows removed at once at most.
+const REMOVE_MAX: i64 = 10_000;
+
+/// Keeps up until stopped.
+pub async fn run(app: Arc<App>, stop: CancellationToken) {
+    let mut ticks: u64 = 0;
+    while !stop.is_cancelled() {
+        if let Err(error) = once(&app, ticks.is_multiple_of(REMOVE_EVERY)).await {
+            note(&app, &error, "upkeep failed, trying again");
+        }
+        ticks += 1;
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Counts once, and removes once when asked to.
+///
+/// # Errors
+/// When the database fails.
+pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
+    let config = &app.bench.config;
+    let backlog = app.store.backlog(config.ingest.backlog_max.saturating_add(1)).await?;
+    app.backlog.store(backlog, Ordering::Relaxed);
+    let now = app.bench.clock.now();
+    let stats = app.store.queue_stats(now).await?;
+    let waiting = &app.bench.metrics.waiting;
+    let show = |kind: &str, value: i64| waiting.with_label_values(&[kind]).set(value as f64);
+    show("inbox_spans", stats.inbox_spans);
+    show("open_traces", stats.open_traces);
+    show("jobs_ready", stats.ready);
+    show("jobs_delayed", stats.delayed);
+    show("jobs_leased", stats.leased);
+    waiting.with_label_values(&["oldest_ready_job_seconds"]).set(stats.oldest_ready_seconds);
+    for sink in &stats.outbox {
+        show(&format!("events_{}", sink.sink), sink.waiting);
+        show(&format!("events_dead_{}", sink.sink), sink.dead);
+    }
+    if remove {
+        let keep = TimeDelta::seconds(i64::try_from(config.retention.sampled_out_seconds).unwrap_or(i64::MAX / 1_000));
+        app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The Prometheus metrics, all in one struct, so that `docs/metrics.md` can be compared with what is registered.
+//!
+//! Built with `App`, shown at `/metrics`. Its rule: labels come from configuration or from our own words, never from a
+//! trace. The way not taken: global statics, which two Apps in one test process would share.
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Every metric of a process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Spans accepted, by door.
+    pub spans_accepted: IntCounterVec,
+    /// Spans refused as bad, by door.
+    pub spans_rejected: IntCounterVec,
+    /// Requests refused because too much waits.
+    pub requests_refused: IntCounterVec,
+    /// Log records and metric points that were accepted and dropped, by signal.
+    pub signals_dropped: IntCounterVec,
+    /// Traces decided on, by `kept`.
+    pub traces_decided: IntCounterVec,
+    /// Spans that came after their trace was decided on.
+    pub spans_late: IntCounter,
+    /// Verdicts stored, by rubric and outcome.
+    pub verdicts: IntCounterVec,
+    /// Attempts that ended without a verdict, by reason.
+    pub attempts_failed: IntCounterVec,
+    /// Requests to judges, by judge and result.
+    pub judge_requests: IntCounterVec,
+    /// Latency of judge requests in seconds, by judge.
+    pub judge_seconds: HistogramVec,
+    /// Money spent on judges in US dollars, by judge.
+    pub judge_cost_usd: prometheus::CounterVec,
+    /// Events delivered, retried and given up, by sink and result.
+    pub events: IntCounterVec,
+    /// Spans committed at once.
+    pub ingest_batch_spans: Histogram,
+    /// Work waiting, by kind.
+    pub waiting: GaugeVec,
+    /// Jobs being evaluated.
+    pub in_hand: IntGauge,
+    /// State of each rubric: 1 for the state it is in.
+    pub rubric_state: GaugeVec,
+    /// Database operations that failed, by operation.
+    pub store_errors: IntCounterVec,
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let made = IntCounterVec::new(Opts::new(name, help), labels).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    let made = GaugeVec::new(Opts::new(name, help), labels).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let r = Registry::new();
+        let seconds = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
+            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
+        let judge_seconds = HistogramVec::new(seconds, &["judge"]).expect("names are valid");
+        r.register(Box::new(judge_seconds.clone())).expect("names are unique");
+        let cost = Opts::new("assize_judge_cost_usd_total", "Money spent on judges, by configured prices");
+        let judge_cost_usd = prometheus::CounterVec::new(cost, &["judge"]).expect("names are valid");
+        r.register(Box::new(judge_cost_usd.clone())).expect("names are unique");
+        let batch = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
+            .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
+        let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
+        r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
+        let in_hand = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
+        r.register(Box::new(in_hand.clone())).expect("names are unique");
+        let spans_late = IntCounter::new("assize_spans_late_total", "Spans that came after their trace was decided on")
+            .expect("names are valid");
+        r.register(Box::new(spans_late.clone())).expect("names are unique");
+        Self {
+            spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
+            spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
+            requests_refused: counters(&r, "assize_requests_refused_total", "Requests refused", &["reason"]),
+            signals_dropped: counters(&r, "assize_signals_dropped_total", "Log records and metric points accepted and dropped", &["signal"]),
+            traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
+            spans_late,
+            verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
+            attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts that ended without a verdict", &["reason"]),
+            judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
+            judge_seconds,
+            judge_cost_usd,
+            events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
+            ingest_batch_spans,
+            waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
+            in_hand,
+            rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
+            store_errors: counters(&r, "assize_store_errors_total", "Database operations that failed", &["operation"]),
+            registry: r,
+        }
+    }
+}
+
+impl Metrics {
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        // Encoding into memory cannot fail for metrics that were registered.
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).expect("registered metrics encode");
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}

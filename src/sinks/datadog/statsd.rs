@@ -1,0 +1,124 @@
+//! The sink that sends DogStatsD lines, through cadence.
+//!
+//! Its rules: unpacked lines of types `d`, `c` and `g`, unsampled, in datagrams of at most 1,432 bytes, so that every server agrees on
+//! them; tags only from the fixed list; never NaN or infinity, which DogStatsD would accept. UDP loses silently: Postgres is
+//! the truth.
+
+use super::names::tag_value;
+use crate::config::Datadog;
+use crate::domain::chat::BoxFuture;
+use crate::domain::event::{Delivery, OutboxEvent, Sink};
+use crate::domain::verdict::{Outcome, Verdict, Vote};
+use crate::sinks::SinkError;
+use cadence::{BufferedUdpMetricSink, BufferedUnixMetricSink, Counted, Distributed, MetricBuilder, MetricResult, StatsdClient};
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+
+/// Sends statsd lines.
+#[derive(Debug)]
+pub struct Statsd {
+    client: StatsdClient,
+    env: Option<String>,
+}
+
+/// A datagram that fits an Ethernet frame.
+const DATAGRAM_BYTES_MAX: usize = 1_432;
+
+impl Statsd {
+    /// Sets it up for `udp://host:port` or `unix:///path`.
+    ///
+    /// # Errors
+    /// When no socket can be opened or the host has no address.
+    pub fn new(config: &Datadog, url: &str) -> Result<Self, SinkError> {
+        let failed = |source| SinkError::Statsd { url: url.to_owned(), source };
+        let builder = if let Some(path) = url.strip_prefix("unix://") {
+            let socket = UnixDatagram::unbound().map_err(failed)?;
+            socket.set_nonblocking(true).map_err(failed)?;
+            StatsdClient::builder("", BufferedUnixMetricSink::with_capacity(path, socket, DATAGRAM_BYTES_MAX))
+        } else {
+            let address = url.trim_start_matches("udp://").trim_end_matches('/');
+            let address = if address.contains(':') { address.to_owned() } else { format!("{address}:8125") };
+            let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
+            socket.set_nonblocking(true).map_err(failed)?;
+            let sink = BufferedUdpMetricSink::with_capacity(address, socket, DATAGRAM_BYTES_MAX)
+                .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
+            StatsdClient::builder("", sink)
+        };
+        Ok(Self { client: builder.build(), env: config.env.clone() })
+    }
+
+    fn tell(&self, verdict: &Verdict) -> MetricResult<()> {
+        let tags = Tags::of(verdict, self.env.as_deref());
+        let passed = verdict.passed.map_or("none", |p| if p { "true" } else { "false" });
+        let count = self.client.count_with_tags("llm.eval.count", 1);
+        tags.on(count).with_tag("outcome", verdict.outcome.as_str()).with_tag("passed", passed).try_send()?;
+        if verdict.outcome == Outcome::Scored
+            && let Some(score) = verdict.score.filter(|s| s.is_finite())
+        {
+            tags.on(self.client.distribution_with_tags("llm.eval.score", score)).try_send()?;
+        }
+        if verdict.cost_usd.is_finite() && !verdict.votes.is_empty() {
+            tags.on(self.client.distribution_with_tags("llm.eval.cost_usd", verdict.cost_usd)).try_send()?;
+        }
+        verdict.votes.iter().try_for_each(|vote| self.tell_vote(vote, &tags))
+    }
+
+    fn tell_vote(&self, vote: &Vote, tags: &Tags) -> MetricResult<()> {
+        let judge = tag_value("judge", &vote.judge);
+        let latency = u64::try_from(vote.latency_ms).unwrap_or(0);
+        let metric = self.client.distribution_with_tags("llm.eval.judge.latency_ms", latency);
+        tags.on(metric).with_tag("judge", &judge).try_send()?;
+        let tokens = i64::try_from(vote.tokens.input + vote.tokens.output).unwrap_or(i64::MAX);
+        let metric = self.client.count_with_tags("llm.eval.judge.tokens", tokens);
+        tags.on(metric).with_tag("judge", &judge).try_send().map(drop)
+    }
+}
+
+/// The tags of a verdict, sanitised: none from free text, none from an id.
+struct Tags(Vec<(&'static str, String)>);
+
+impl Tags {
+    fn of(verdict: &Verdict, env: Option<&str>) -> Self {
+        let t = &verdict.trace;
+        let all = [
+            ("env", t.environment.as_deref().or(env)),
+            ("service", t.service.as_deref()),
+            ("version", t.service_version.as_deref()),
+            ("ml_app", t.service.as_deref()),
+            ("eval", Some(verdict.rubric.as_str())),
+            ("feature", t.feature.as_deref()),
+            ("prompt_name", t.prompt_name.as_deref()),
+            ("prompt_version", t.prompt_version.as_deref()),
+            ("model", t.model.as_deref()),
+        ];
+        Self(all.into_iter().filter_map(|(key, value)| Some((key, tag_value(key, value?)))).collect())
+    }
+
+    fn on<'m, 'c, T>(&'m self, metric: MetricBuilder<'m, 'c, T>) -> MetricBuilder<'m, 'c, T>
+    where
+        T: cadence::Metric + From<String>,
+    {
+        self.0.iter().fold(metric, |metric, (key, value)| metric.with_tag(key, value))
+    }
+}
+
+impl Sink for Statsd {
+    fn name(&self) -> &'static str {
+        "dogstatsd"
+    }
+
+    fn batch_max(&self) -> usize {
+        1_000
+    }
+
+    fn deliver<'a>(&'a self, events: &'a [OutboxEvent]) -> BoxFuture<'a, Vec<Delivery>> {
+        let told = events.iter().map(|event| match self.tell(&event.verdict) {
+            Ok(()) => Delivery::Delivered,
+            Err(_) => Delivery::Retry { reason: "the statsd socket does not take it".to_owned(), after: None },
+        });
+        let told: Vec<Delivery> = told.collect();
+        // What is still buffered goes now; an error means that nobody listens, which UDP does not promise to tell.
+        drop(self.client.flush());
+        Box::pin(std::future::ready(told))
+    }
+}

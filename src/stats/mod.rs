@@ -1,0 +1,5 @@
+//! L1: numbers only: estimates from samples with known inclusion probabilities.
+//!
+//! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
+
+pub mod hajek;

@@ -1,0 +1,57 @@
+//! What can go wrong with the database, a variant an operation, the cause as `source`.
+
+/// A failed operation.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL cannot be read; it is not shown, since it holds a password.
+    #[error("DATABASE_URL (or database.url) is not a Postgres URL; write postgres://user:password@host:5432/database")]
+    Url,
+    /// No connection.
+    #[error("cannot connect to Postgres at {place}; is it running, and are user and password right?")]
+    Connect {
+        /// Host, port and database.
+        place: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A migration failed.
+    #[error("cannot bring the tables up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("{operation} failed")]
+    Statement {
+        /// What was being done.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A stored value cannot be read back.
+    #[error("{what} in the database cannot be read")]
+    Content {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl StoreError {
+    /// Makes an error of `operation` out of sqlx's.
+    pub(super) fn op(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Statement { operation, source }
+    }
+
+    /// The operation, for metrics.
+    #[must_use]
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Statement { operation, .. } => operation,
+            Self::Url | Self::Connect { .. } => "connecting",
+            Self::Migrate(_) => "migrating",
+            Self::Content { .. } => "reading content",
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! L2: Postgres, through sqlx: one file a table family.
+//!
+//! Called by `pipeline`, `server` and `cli`. Its rule: ids and times are arguments, every method is one statement or one
+//! transaction, and no method takes a second connection while it holds one, so that a pool of one works. The way not
+//! taken: a trait for each table; Postgres is never faked.
+
+pub mod cluster;
+mod columns;
+mod error;
+pub mod inbox;
+pub mod jobs;
+pub mod outbox;
+pub mod rubric_versions;
+pub mod traces;
+pub mod verdicts;
+
+pub use error::StoreError;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The tables' history, applied in order.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Opens a pool; connects once, so that a wrong address is known at start.
+    ///
+    /// # Errors
+    /// When the URL is malformed or the server does not answer; the text never holds the password.
+    pub async fn connect(url: &SecretString, connections: u32, acquire: Duration) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(|_| StoreError::Url)?
+            .application_name("assize");
+        let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(acquire)
+            .connect_with(options)
+            .await
+            .map_err(|source| StoreError::Connect { place, source })?;
+        Ok(Self { pool })
+    }
+
+    /// Uses a pool that exists.
+    #[must_use]
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool, for commands that read in ways of their own.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Brings the tables up to date.
+    ///
+    /// # Errors
+    /// When a migration fails or the database has one that this program does not know.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATOR.run(&self.pool).await.map_err(StoreError::Migrate)
+    }
+
+    /// Whether every migration of this program is applied.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let known = sqlx::query_scalar::<_, bool>("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::op("looking for the migrations table"))?;
+        if !known {
+            return Ok(false);
+        }
+        let newest = sqlx::query_scalar::<_, Option<i64>>("SELECT max(version) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::op("reading the newest migration"))?;
+        let wanted = MIGRATOR.iter().map(|m| m.version).max();
+        Ok(newest >= wanted)
+    }
+
+    /// A round trip, for readiness.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(StoreError::op("pinging the database"))?;
+        Ok(())
+    }
+}

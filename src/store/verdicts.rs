@@ -1,0 +1,372 @@
+//! Tables `verdicts` and `votes`, and the one transaction that settles jobs.
+//!
+//! Written by `pipeline::record`, read by `server`, `cli` and `pipeline::export`. Its rule: verdict, votes, events and the end
+//! of the job are one transaction, fenced by the lease: if the lease is no longer ours, nothing of that job is written.
+//! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
+
+use super::columns::{json, optional, text};
+use super::{Store, StoreError};
+use crate::domain::ids::event_id;
+use crate::domain::job::{Job, Lease};
+use crate::domain::span::IdSource;
+use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// Which verdicts to read.
+#[derive(Debug, Clone, Default)]
+pub struct VerdictFilter {
+    /// Only of this trace.
+    pub trace_id: Option<String>,
+    /// Only of this rubric.
+    pub rubric: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<Outcome>,
+    /// Only made at or after this time.
+    pub since: Option<DateTime<Utc>>,
+    /// Only older than the verdict of this time and id: where the page before ended.
+    pub before: Option<(DateTime<Utc>, Uuid)>,
+    /// At most this many, newest first.
+    pub limit: i64,
+}
+
+impl Store {
+    /// Settles jobs: stores their verdicts and votes, makes an event for each of `sinks`, and ends the jobs.
+    /// Returns the ids that were settled; the others' leases had run out and somebody else has them.
+    ///
+    /// # Errors
+    /// When a statement fails; then nothing is settled and the leases still hold.
+    pub async fn settle(
+        &self,
+        settled: &[(Lease<Job>, Verdict)],
+        sinks: &[&'static str],
+        now: DateTime<Utc>,
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to settle"))?;
+        let ended = sqlx::query_scalar!(
+            "DELETE FROM jobs j USING unnest($1::uuid[], $2::uuid[]) AS u(id, token)
+             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id",
+            &settled.iter().map(|(lease, _)| lease.item.id).collect::<Vec<_>>(),
+            &settled.iter().map(|(lease, _)| lease.token).collect::<Vec<_>>(),
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::op("ending jobs"))?;
+        let ours: HashSet<Uuid> = ended.into_iter().collect();
+        let verdicts = settled.iter().map(|(_, v)| v).filter(|v| ours.contains(&v.id));
+        let rows = VerdictRows::of(verdicts.clone());
+        if rows.ids.is_empty() {
+            return Ok(ours);
+        }
+        insert_votes(&mut tx, verdicts).await?;
+        insert_events(&mut tx, &rows, sinks, now).await?;
+        insert(&mut tx, rows).await?;
+        tx.commit().await.map_err(StoreError::op("committing verdicts"))?;
+        Ok(ours)
+    }
+
+    /// Reads verdicts with their votes, newest first.
+    ///
+    /// # Errors
+    /// When a statement fails or a stored vote cannot be read.
+    pub async fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, StoreError> {
+        let rows = sqlx::query_as!(
+            VerdictRow,
+            "SELECT * FROM verdicts
+             WHERE ($1::text IS NULL OR trace_id = $1) AND ($2::text IS NULL OR rubric = $2)
+               AND ($3::text IS NULL OR outcome = $3) AND ($4::timestamptz IS NULL OR created_at >= $4)
+               AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6))
+             ORDER BY created_at DESC, id DESC LIMIT $7",
+            filter.trace_id,
+            filter.rubric,
+            filter.outcome.map(Outcome::as_str),
+            filter.since,
+            filter.before.map(|(at, _)| at),
+            filter.before.map(|(_, id)| id),
+            filter.limit,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading verdicts"))?;
+        self.with_votes(rows).await
+    }
+
+    /// Reads verdicts by id, in no particular order.
+    ///
+    /// # Errors
+    /// As [`Store::verdicts`].
+    pub async fn verdicts_by_id(&self, ids: &[Uuid]) -> Result<Vec<Verdict>, StoreError> {
+        let rows = sqlx::query_as!(VerdictRow, "SELECT * FROM verdicts WHERE id = ANY($1)", ids)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::op("reading verdicts"))?;
+        self.with_votes(rows).await
+    }
+
+    async fn with_votes(&self, rows: Vec<VerdictRow>) -> Result<Vec<Verdict>, StoreError> {
+        let ids: Vec<Uuid> =
+            rows.iter().filter(|r| r.decided_by.as_deref() != Some("check")).map(|r| r.id).collect();
+        let mut votes: HashMap<Uuid, Vec<Vote>> = HashMap::new();
+        if !ids.is_empty() {
+            let found = sqlx::query!(
+                "SELECT verdict_id, body FROM votes WHERE verdict_id = ANY($1) ORDER BY verdict_id, position",
+                &ids
+            )
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::op("reading votes"))?;
+            for row in found {
+                let vote = serde_json::from_value(row.body)
+                    .map_err(|source| StoreError::Content { what: format!("a vote of {}", row.verdict_id), source })?;
+                votes.entry(row.verdict_id).or_default().push(vote);
+            }
+        }
+        rows.into_iter().map(|row| row.into_verdict(&mut votes)).collect()
+    }
+}
+
+struct VerdictRow {
+    id: Uuid,
+    trace_id: String,
+    span_id: Option<String>,
+    rubric: String,
+    rubric_version: String,
+    outcome: String,
+    score: Option<f64>,
+    raw: Value,
+    label: Option<String>,
+    passed: Option<bool>,
+    confidence: Option<f64>,
+    explanation: String,
+    decided_by: Option<String>,
+    checks: Value,
+    cost_usd: f64,
+    latency_ms: i64,
+    inclusion_probability: f64,
+    service: Option<String>,
+    service_version: Option<String>,
+    environment: Option<String>,
+    feature: Option<String>,
+    prompt_name: Option<String>,
+    prompt_version: Option<String>,
+    model: Option<String>,
+    tenant: Option<String>,
+    join_source: String,
+    join_span_id: String,
+    created_at: DateTime<Utc>,
+}
+
+impl VerdictRow {
+    fn into_verdict(self, votes: &mut HashMap<Uuid, Vec<Vote>>) -> Result<Verdict, StoreError> {
+        let content = |source| StoreError::Content { what: format!("verdict {}", self.id), source };
+        let checks = serde_json::from_value(self.checks).map_err(content)?;
+        let source = serde_json::from_value(Value::String(self.join_source)).map_err(content)?;
+        Ok(Verdict {
+            id: self.id,
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            rubric: self.rubric,
+            rubric_version: self.rubric_version,
+            // The column's CHECK admits only names that `parse` knows.
+            outcome: Outcome::parse(&self.outcome).expect("the table holds known outcomes only"),
+            score: self.score,
+            raw: self.raw,
+            label: self.label,
+            passed: self.passed,
+            confidence: self.confidence,
+            explanation: self.explanation,
+            decided_by: self.decided_by,
+            checks,
+            votes: votes.remove(&self.id).unwrap_or_default(),
+            cost_usd: self.cost_usd,
+            latency_ms: self.latency_ms,
+            inclusion_probability: self.inclusion_probability,
+            trace: TraceLabels {
+                service: self.service,
+                service_version: self.service_version,
+                environment: self.environment,
+                feature: self.feature,
+                prompt_name: self.prompt_name,
+                prompt_version: self.prompt_version,
+                model: self.model,
+                tenant: self.tenant,
+            },
+            join: JoinIds { source, span_id: self.join_span_id },
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// Verdicts as columns.
+#[derive(Debug, Default)]
+pub(super) struct VerdictRows {
+    ids: Vec<Uuid>,
+    texts: [Vec<String>; 6],
+    optionals: [Vec<Option<String>>; 11],
+    scores: Vec<Option<f64>>,
+    passed: Vec<Option<bool>>,
+    confidences: Vec<Option<f64>>,
+    raws: Vec<Value>,
+    checks: Vec<Value>,
+    costs: Vec<f64>,
+    latencies: Vec<i64>,
+    probabilities: Vec<f64>,
+    join_spans: Vec<String>,
+    times: Vec<DateTime<Utc>>,
+}
+
+impl VerdictRows {
+    /// Columns of these verdicts, storable.
+    pub(super) fn of<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
+        let mut rows = Self::default();
+        for v in verdicts {
+            let t = &v.trace;
+            let source = match v.join.source {
+                IdSource::Otel => "otel",
+                IdSource::Datadog => "datadog",
+                IdSource::Native => "native",
+            };
+            let texts =
+                [&v.trace_id, &v.rubric, &v.rubric_version, v.outcome.as_str(), &v.explanation, source];
+            for (column, value) in rows.texts.iter_mut().zip(texts) {
+                column.push(text(value));
+            }
+            let optionals = [
+                &v.span_id, &v.label, &v.decided_by, &t.service, &t.service_version, &t.environment, &t.feature,
+                &t.prompt_name, &t.prompt_version, &t.model, &t.tenant,
+            ];
+            for (column, value) in rows.optionals.iter_mut().zip(optionals) {
+                column.push(optional(value.as_ref()));
+            }
+            rows.ids.push(v.id);
+            rows.scores.push(v.score);
+            rows.passed.push(v.passed);
+            rows.confidences.push(v.confidence);
+            rows.raws.push(json(v.raw.clone()));
+            rows.checks.push(json(serde_json::to_value(&v.checks).unwrap_or_default()));
+            rows.costs.push(v.cost_usd);
+            rows.latencies.push(v.latency_ms);
+            rows.probabilities.push(v.inclusion_probability);
+            rows.join_spans.push(text(&v.join.span_id));
+            rows.times.push(v.created_at);
+        }
+        rows
+    }
+}
+
+pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(), StoreError> {
+    let [trace_ids, rubrics, versions, outcomes, explanations, join_sources] = rows.texts;
+    let [span_ids, labels, decided_by, services, service_versions, environments, features, prompts, prompt_versions, models, tenants] =
+        rows.optionals;
+    sqlx::query!(
+        "INSERT INTO verdicts (id, trace_id, span_id, rubric, rubric_version, outcome, score, raw, label, passed,
+             confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,
+             service_version, environment, feature, prompt_name, prompt_version, model, tenant, join_source,
+             join_span_id, created_at)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
+             $8::jsonb[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::jsonb[], $15::float8[],
+             $16::bigint[], $17::float8[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[],
+             $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[])",
+        &rows.ids,
+        &trace_ids,
+        &span_ids as &[Option<String>],
+        &rubrics,
+        &versions,
+        &outcomes,
+        &rows.scores as &[Option<f64>],
+        &rows.raws,
+        &labels as &[Option<String>],
+        &rows.passed as &[Option<bool>],
+        &rows.confidences as &[Option<f64>],
+        &explanations,
+        &decided_by as &[Option<String>],
+        &rows.checks,
+        &rows.costs,
+        &rows.latencies,
+        &rows.probabilities,
+        &services as &[Option<String>],
+        &service_versions as &[Option<String>],
+        &environments as &[Option<String>],
+        &features as &[Option<String>],
+        &prompts as &[Option<String>],
+        &prompt_versions as &[Option<String>],
+        &models as &[Option<String>],
+        &tenants as &[Option<String>],
+        &join_sources,
+        &rows.join_spans,
+        &rows.times,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::op("storing verdicts"))?;
+    Ok(())
+}
+
+async fn insert_votes<'a>(
+    tx: &mut PgConnection,
+    verdicts: impl Iterator<Item = &'a Verdict>,
+) -> Result<(), StoreError> {
+    let (mut ids, mut positions, mut judges, mut models) = (vec![], vec![], vec![], vec![]);
+    let (mut scores, mut bodies) = (vec![], vec![]);
+    for verdict in verdicts {
+        for (position, vote) in (0_i32..).zip(&verdict.votes) {
+            ids.push(verdict.id);
+            positions.push(position);
+            judges.push(text(&vote.judge));
+            models.push(text(&vote.model));
+            scores.push(vote.score);
+            bodies.push(json(serde_json::to_value(vote).unwrap_or_default()));
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO votes (verdict_id, position, judge, model, score, body)
+         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::float8[], $6::jsonb[])",
+        &ids,
+        &positions,
+        &judges,
+        &models,
+        &scores as &[Option<f64>],
+        &bodies,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::op("storing votes"))?;
+    Ok(())
+}
+
+async fn insert_events(
+    tx: &mut PgConnection,
+    rows: &VerdictRows,
+    sinks: &[&'static str],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if sinks.is_empty() {
+        return Ok(());
+    }
+    let (mut ids, mut names, mut verdicts) = (vec![], vec![], vec![]);
+    for sink in sinks {
+        for id in &rows.ids {
+            ids.push(event_id(*id, sink));
+            names.push((*sink).to_owned());
+            verdicts.push(*id);
+        }
+    }
+    sqlx::query!(
+        "INSERT INTO outbox (id, sink, verdict_id, visible_at, created_at)
+         SELECT i, s, v, $4, $4 FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS u(i, s, v)",
+        &ids,
+        &names,
+        &verdicts,
+        now,
+    )
+    .execute(tx)
+    .await
+    .map_err(StoreError::op("storing events"))?;
+    Ok(())
+}
