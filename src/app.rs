@@ -90,6 +90,15 @@ impl Bench {
         Ok(bench)
     }
 
+    /// A bench with judges but no rubrics, for checks by themselves.
+    ///
+    /// # Errors
+    /// When a judge cannot be set up.
+    pub fn without_rubrics(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+        let judges = Judges::build(&config.judges, &config.panels)?;
+        Ok(Self { judges, rubrics: ArcSwap::default(), metrics: Metrics::default(), clock, config })
+    }
+
     /// Puts each rubric's state into the metrics and the log.
     fn show_rubric_states(&self) {
         for (name, state) in self.rubrics.load().states() {

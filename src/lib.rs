@@ -32,3 +32,7 @@ pub mod app;
 
 // L3: the steps
 pub mod pipeline;
+
+// L4: the ways in
+pub mod server;
+pub mod cli;

@@ -242,3 +242,36 @@ pub struct Verdict {
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
+
+impl Verdict {
+    /// The verdict as one JSON object: the form of `eval --out` and of the read API (a fixed interface).
+    #[must_use]
+    pub fn line(&self) -> Value {
+        let checks: serde_json::Map<String, Value> = self
+            .checks
+            .iter()
+            .map(|c| (c.check.clone(), serde_json::json!({"finding": c.finding, "score": c.score, "detail": c.detail})))
+            .collect();
+        serde_json::json!({
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "rubric": self.rubric,
+            "rubric_version": self.rubric_version,
+            "outcome": self.outcome,
+            "score": self.score,
+            "raw": self.raw,
+            "label": self.label,
+            "passed": self.passed,
+            "confidence": self.confidence,
+            "explanation": self.explanation,
+            "decided_by": self.decided_by,
+            "checks": checks,
+            "votes": self.votes,
+            "cost_usd": self.cost_usd,
+            "latency_ms": self.latency_ms,
+            "inclusion_probability": self.inclusion_probability,
+            "trace": self.trace,
+            "created_at": self.created_at,
+        })
+    }
+}

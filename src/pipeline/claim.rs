@@ -28,6 +28,9 @@ use tokio::time::Instant;
 /// Most jobs that one statement claims.
 const CLAIM_MAX: usize = 500;
 
+/// Attempts beyond `attempts_max` that may vanish with their process until the job is taken to be the cause.
+const CRASHES_MAX: u32 = 3;
+
 /// Starts the worker loop and its recorder.
 pub fn start(app: &Arc<App>, life: &Lifecycle) {
     let recorder = Recorder::start(app, life);
@@ -130,7 +133,7 @@ impl Worker {
             // Only this loop takes permits, so there is one for each of the jobs that were claimed.
             let permit = first.take().or_else(|| Arc::clone(permits).try_acquire_owned().ok());
             let worker = self.clone();
-            self.life.spawn("evaluate", async move {
+            self.life.spawn_contained("evaluate", async move {
                 worker.app.bench.metrics.in_hand.inc();
                 let done = worker.work(lease, trace).await;
                 worker.recorder.send(done).await;
@@ -143,6 +146,11 @@ impl Worker {
     /// Brings one job to its end: a verdict, or a reason to try again.
     async fn work(&self, lease: Lease<Job>, trace: Option<Arc<Trace>>) -> Done {
         let app = &self.app;
+        if lease.item.attempts.cast_unsigned() > app.bench.config.work.attempts_max.saturating_add(CRASHES_MAX) {
+            let why = "every attempt ended without a result (a crash or a panic); see the log".to_owned();
+            let labels = trace.as_ref().map(|t| enqueue::labels(&t.view)).unwrap_or_default();
+            return self.settle_without(lease, why, labels);
+        }
         let Some(trace) = trace else {
             return self.settle_without(lease, "the stored trace cannot be read".to_owned(), TraceLabels::default());
         };

@@ -166,7 +166,7 @@ async fn commit(app: &App, batch: Vec<Submission>) {
     };
     for (reply, _room) in replies {
         // A sender that has gone away will send again, which is harmless.
-        drop(reply.send(result));
+        let _ = reply.send(result);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod claim;
 pub mod enqueue;
 pub mod estimate;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod ingest;
 pub mod record;

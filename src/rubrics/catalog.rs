@@ -33,6 +33,18 @@ impl State {
     }
 }
 
+impl State {
+    /// Why the rubric does not judge; `None` when it does.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Active => None,
+            Self::NoJudge(why) => Some(why.clone()),
+            Self::Broken(error) => Some(error.to_string()),
+        }
+    }
+}
+
 /// The rubrics.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {

@@ -48,6 +48,20 @@ impl Lifecycle {
         });
     }
 
+    /// Starts a task whose panic ends nothing but itself: one piece of work among many, which others will try again.
+    #[expect(clippy::disallowed_methods, reason = "this is the one door to tokio's spawn")]
+    pub fn spawn_contained<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guarded = self.tracker.track_future(task);
+        tokio::spawn(async move {
+            if futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(guarded)).await.is_err() {
+                tracing::error!(task = name, "a piece of work panicked; it will be tried again");
+            }
+        });
+    }
+
     /// Whether a task panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {

@@ -11,6 +11,7 @@ mod process;
 pub use binaries::Binaries;
 
 use crate::domain::ids::short_hash;
+use crate::store::StoreError;
 use process::{Identity, Server};
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::File;
@@ -149,6 +150,27 @@ impl Cluster {
         self.server = Server::start_on(&binaries, &identity, &self.dir, true, port).await?;
         self.server.wait_ready(&self.url, PATIENCE).await
     }
+}
+
+/// Makes database `name` anew on the server of `url`, whatever was in it, and gives its address.
+///
+/// # Errors
+/// When the server does not answer or does not allow it.
+pub async fn fresh_database(url: &SecretString, name: &str) -> Result<SecretString, StoreError> {
+    use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let mut connection =
+        PgConnection::connect(url.expose_secret()).await.map_err(StoreError::op("connecting to make a database"))?;
+    let drop_it = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"));
+    connection.execute(drop_it).await.map_err(StoreError::op("dropping a database"))?;
+    let make_it = AssertSqlSafe(format!("CREATE DATABASE {quoted}"));
+    connection.execute(make_it).await.map_err(StoreError::op("making a database"))?;
+    connection.close().await.map_err(StoreError::op("closing a connection"))?;
+    let (base, query) = url.expose_secret().split_once('?').map_or((url.expose_secret(), None), |(b, q)| (b, Some(q)));
+    // The path of the URL, if it has one, begins after the third slash.
+    let server = base.match_indices('/').nth(2).map_or(base, |(at, _)| &base[..at]);
+    let query = query.map_or_else(String::new, |q| format!("?{q}"));
+    Ok(SecretString::from(format!("{server}/{name}{query}")))
 }
 
 /// The address of a private cluster that another process of ours runs under `dir`, if one does.

@@ -1,0 +1,151 @@
+//! `assize doctor`: everything that a start needs, tried one by one, with the remedy beside what is wrong.
+
+use super::{Context, database::Database, table};
+use crate::app::Bench;
+use crate::config::{Config, DatadogMode};
+use crate::domain::clock::SystemClock;
+use crate::runtime::http;
+use crate::server::Guard;
+use crate::sinks;
+use secrecy::ExposeSecret;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  assize doctor --config assize.toml\n\nExit code 1 when something is wrong.")]
+pub(super) struct Args {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    /// Show the configuration in force, without its secrets
+    #[arg(long)]
+    show_config: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Finding {
+    what: String,
+    ok: bool,
+    detail: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn say(&mut self, what: impl Into<String>, ok: bool, detail: impl Into<String>) {
+        self.0.push(Finding { what: what.into(), ok, detail: detail.into() });
+    }
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let config = context.config()?;
+    if args.show_config {
+        println!("{}", config.redacted());
+    }
+    let mut findings = Findings::default();
+    findings.say("configuration", true, "valid");
+    match Guard::new(&config, &context.ambient) {
+        Ok(guard) if guard.is_open() => findings.say("tokens", true, "none: only this machine can reach the service"),
+        Ok(_) => findings.say("tokens", true, format!("{} configured", config.server.tokens.len())),
+        Err(error) => findings.say("tokens", false, error.to_string()),
+    }
+    database(&config, &mut findings).await;
+    rubrics(&config, &mut findings);
+    judges(&config, &mut findings).await;
+    datadog(&config, &mut findings).await;
+    let healthy = findings.0.iter().all(|f| f.ok);
+    if args.json {
+        println!("{}", serde_json::json!({"healthy": healthy, "findings": findings.0}));
+    } else {
+        let rows = findings.0.into_iter().map(|f| vec![if f.ok { "ok" } else { "WRONG" }.to_owned(), f.what, f.detail]);
+        println!("{}", table::render(&["", "what", "detail"], rows.collect()));
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn database(config: &Config, findings: &mut Findings) {
+    match Database::open(config, None).await {
+        Ok(database) => {
+            let place = database.private_dir().map_or_else(|| "reachable".to_owned(), |d| format!("private, in {}", d.display()));
+            findings.say("database", true, place);
+            match database.store.is_migrated().await {
+                Ok(true) => findings.say("tables", true, "up to date"),
+                Ok(false) if config.database.migrate => findings.say("tables", true, "not up to date; `serve` will do it at start"),
+                Ok(false) => findings.say("tables", false, "not up to date; run `assize migrate`"),
+                Err(error) => findings.say("tables", false, error.to_string()),
+            }
+            database.close().await;
+        }
+        Err(error) => {
+            let cause = error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            findings.say("database", false, if cause.is_empty() { error.to_string() } else { format!("{error} ({cause})") });
+        }
+    }
+}
+
+fn rubrics(config: &Config, findings: &mut Findings) {
+    match Bench::build(config.clone(), Arc::new(SystemClock)) {
+        Ok(bench) => {
+            for (name, state) in bench.rubrics.load().states() {
+                let version = bench.rubrics.load().active().iter().find(|r| r.name == *name).map(|r| r.version.clone());
+                let detail = state.why().unwrap_or_else(|| format!("active, {}", version.unwrap_or_default()));
+                findings.say(format!("rubric {name}"), state.why().is_none(), detail);
+            }
+        }
+        Err(error) => findings.say("rubrics", false, error.to_string()),
+    }
+}
+
+/// Asks each endpoint for its models, which costs nothing.
+async fn judges(config: &Config, findings: &mut Findings) {
+    if config.judges.is_empty() {
+        findings.say("judges", true, "none configured: only rubrics of deterministic checks judge; set OPENAI_API_KEY or add [judges.NAME]");
+    }
+    for (name, judge) in &config.judges {
+        let base = judge.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
+        let what = format!("judge {name}");
+        let Ok(client) = http::client(Duration::from_secs(10)) else { continue };
+        let mut request = client.get(format!("{base}/models"));
+        if let Some(key) = &judge.api_key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        match request.send().await {
+            Ok(r) if r.status().is_success() => findings.say(what, true, format!("{} at {base} answers", judge.model)),
+            Ok(r) if r.status().as_u16() == 401 => {
+                findings.say(what, false, format!("{base} refuses the key; set {}", judge.api_key_env));
+            }
+            Ok(r) => findings.say(what, true, format!("{base} answers {} to /models, which not every server has", r.status())),
+            Err(_) => findings.say(what, false, format!("{base} does not answer; check judges.{name}.base_url")),
+        }
+    }
+}
+
+async fn datadog(config: &Config, findings: &mut Findings) {
+    if let Err(error) = sinks::build(config) {
+        findings.say("sinks", false, error.to_string());
+    }
+    let Some(mode) = config.datadog.mode() else {
+        findings.say("Datadog", true, "not configured; set DD_API_KEY or DD_AGENT_HOST to send evaluation metrics");
+        return;
+    };
+    let Ok(client) = http::client(Duration::from_secs(10)) else { return };
+    let (request, place) = match &mode {
+        DatadogMode::Agentless { url, key } => {
+            (client.get(format!("{url}/api/v1/validate")).header("DD-API-KEY", key.expose_secret()), url)
+        }
+        DatadogMode::Agent { url } => (client.get(format!("{url}/info")), url),
+    };
+    match request.send().await {
+        Ok(r) if r.status().is_success() => {
+            let info = r.text().await.unwrap_or_default();
+            let proxy = matches!(mode, DatadogMode::Agentless { .. }) || info.contains("/evp_proxy/v2/");
+            let detail = if proxy { format!("{place} answers") } else { format!("the agent at {place} has no evp_proxy; update it or enable evp_proxy_config") };
+            findings.say("Datadog", proxy, detail);
+        }
+        Ok(r) => findings.say("Datadog", false, format!("{place} answers {}; check DD_API_KEY and DD_SITE", r.status())),
+        Err(_) => findings.say("Datadog", false, format!("{place} does not answer")),
+    }
+}

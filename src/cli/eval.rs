@@ -1,0 +1,271 @@
+//! `assize eval`: judge files of traces without a database, with the worker's own steps.
+
+use super::input::{self, Input};
+use super::{BAD_INPUT, Context, table};
+use crate::app::Bench;
+use crate::config::{Config, Judge};
+use crate::domain::clock::SystemClock;
+use crate::domain::policy::SampleDecision;
+use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, Rubric};
+use crate::domain::trace::Trace;
+use crate::domain::verdict::Verdict;
+use crate::llm::sim::{Faults, Sim};
+use crate::pipeline::enqueue::{Enqueued, enqueue};
+use crate::pipeline::evaluate::{Bounds, evaluate};
+use crate::pipeline::{aggregate, estimate};
+use crate::runtime::lifecycle::Lifecycle;
+use anyhow::{Context as _, bail};
+use chrono::TimeDelta;
+use futures_util::stream::{self, StreamExt};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  assize eval traces.jsonl --judge sim --out verdicts.jsonl\n  \
+    assize eval traces.jsonl --only faithfulness --min faithfulness=0.9\n  \
+    assize eval traces.jsonl --only check:json_validity\n\n\
+    Exit code 1 when a --min is missed, 2 when the input cannot be used.")]
+pub(super) struct Args {
+    /// Native JSON lines, OTLP protobuf (.pb) or OTLP JSON
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Folder of rubrics instead of the configured one
+    #[arg(long)]
+    rubrics: Option<PathBuf>,
+    /// Only these rubrics; check:NAME runs a deterministic check by itself
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// `sim` judges with the simulated judge instead of the configured ones
+    #[arg(long, value_parser = ["sim"])]
+    judge: Option<String>,
+    /// Traces judged at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// Write one verdict a line here
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Fail when a rubric's pass rate is below this, as in faithfulness=0.9
+    #[arg(long, value_name = "NAME=RATE", value_parser = minimum)]
+    min: Vec<(String, f64)>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn minimum(text: &str) -> Result<(String, f64), String> {
+    let (name, rate) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write NAME=0.9"))?;
+    let rate: f64 = rate.parse().map_err(|_| format!("`{rate}` is not a number"))?;
+    if (0.0..=1.0).contains(&rate) { Ok((name.to_owned(), rate)) } else { Err("give a rate from 0 to 1".to_owned()) }
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let input = input::read(&args.files)?;
+    input.rejected.iter().take(20).for_each(|why| eprintln!("not used: {why}"));
+    if input.traces.is_empty() {
+        bail!("no trace in {} file(s) can be used", args.files.len());
+    }
+    let life = Lifecycle::default();
+    let mut config = context.config()?;
+    if let Some(dir) = &args.rubrics {
+        config.rubrics.dir.clone_from(dir);
+    }
+    if args.judge.is_some() {
+        simulated(&mut config, &life).await?;
+        eprintln!("note: verdicts of judges are simulated (--judge sim)");
+    }
+    let rejected = input.rejected.len();
+    let result = judge(&args, config, input).await;
+    life.stop(Duration::ZERO, std::future::ready(())).await;
+    let verdicts = result?;
+    if let Some(path) = &args.out {
+        write(path, &verdicts)?;
+    }
+    let groups = estimate::by(&verdicts, |v| v.rubric.clone());
+    println!("{}", if args.json { as_json(&groups) } else { as_table(&groups) });
+    let missed = missed(&args.min, &groups)?;
+    missed.iter().for_each(|why| eprintln!("{why}"));
+    Ok(match (missed.is_empty(), rejected) {
+        (false, _) => ExitCode::from(1),
+        (true, 0) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(BAD_INPUT),
+    })
+}
+
+/// Starts the simulated judge and configures a panel of two of it.
+pub(super) async fn simulated(config: &mut Config, life: &Lifecycle) -> anyhow::Result<Sim> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot open a port for the simulated judge")?;
+    let base = format!("http://{}/v1", listener.local_addr()?);
+    config.judges = ["sim-large", "sim-small"]
+        .map(|model| {
+            let judge = Judge { model: model.to_owned(), base_url: Some(base.clone()), ..Judge::default() };
+            (model.to_owned(), judge)
+        })
+        .into();
+    config.panels = BTreeMap::from([("default".to_owned(), config.judges.keys().cloned().collect())]);
+    let sim = Sim::new(Faults::default());
+    let (router, stop) = (sim.router(), life.soft.clone());
+    life.spawn("sim", async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "the simulated judge stopped");
+        }
+    });
+    Ok(sim)
+}
+
+async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<Verdict>> {
+    let (alone, named): (Vec<&String>, Vec<&String>) = args.only.iter().partition(|name| name.starts_with("check:"));
+    let mut rubrics = Vec::new();
+    for name in &alone {
+        rubrics.push(Arc::new(check_rubric(name.trim_start_matches("check:"))?));
+    }
+    let only_checks = !alone.is_empty() && named.is_empty();
+    let clock = Arc::new(SystemClock);
+    let bench = if only_checks { Bench::without_rubrics(config, clock)? } else { Bench::build(config, clock)? };
+    if !only_checks {
+        let catalog = bench.rubrics.load();
+        for (name, state) in catalog.states() {
+            if let Some(why) = state.why().filter(|_| named.is_empty() || named.contains(&name)) {
+                eprintln!("rubric {name} does not judge: {why}");
+            }
+        }
+        for name in &named {
+            if !catalog.states().contains_key(*name) {
+                let known: Vec<&str> = catalog.states().keys().map(String::as_str).collect();
+                bail!("there is no rubric `{name}`; there are {}", known.join(", "));
+            }
+        }
+        let wanted = catalog.active().iter().filter(|r| named.is_empty() || named.contains(&&r.name));
+        rubrics.extend(wanted.cloned());
+    }
+    if rubrics.is_empty() {
+        bail!("no rubric is left to judge by");
+    }
+    let bar = progress(input.traces.len() as u64);
+    let verdicts: Vec<Vec<Verdict>> = stream::iter(input.traces)
+        .map(|trace| one(&bench, &rubrics, Arc::new(trace), &bar))
+        .buffered(args.concurrency.into())
+        .collect()
+        .await;
+    bar.finish_and_clear();
+    Ok(verdicts.into_iter().flatten().collect())
+}
+
+/// A rubric that is one deterministic check.
+fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
+    let Some(kind) = CheckKind::parse(name) else {
+        let known: Vec<&str> = CheckKind::ALL.iter().map(|k| k.as_str()).collect();
+        bail!("there is no check `{name}`; there are {}", known.join(", "));
+    };
+    Ok(Rubric {
+        name: format!("check:{name}"),
+        title: String::new(),
+        version: concat!("assize ", env!("CARGO_PKG_VERSION")).to_owned(),
+        applies_when: AppliesWhen::default(),
+        sample: 1.0,
+        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None }],
+        panel: Vec::new(),
+        combine: Combine::default(),
+        output: Output::default(),
+        pass: 0.5,
+        prompt: None,
+        examples: Vec::new(),
+        source: String::new(),
+    })
+}
+
+async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &ProgressBar) -> Vec<Verdict> {
+    // Everything that is given is judged: sampling is for production.
+    let all = SampleDecision {
+        kept: true,
+        rule: "eval".to_owned(),
+        probability: 1.0,
+        randomness: 0,
+        threshold: 0,
+        source: "none".to_owned(),
+    };
+    let weights: BTreeMap<String, f64> = bench.judges.all().map(|j| (j.name.clone(), j.config.weight)).collect();
+    let now = bench.clock.now();
+    let mut verdicts = Vec::new();
+    for (rubric, enqueued) in rubrics.iter().zip(enqueue(&trace, &all, rubrics, TimeDelta::days(1), now)) {
+        verdicts.push(match enqueued {
+            Enqueued::Verdict(verdict) => *verdict,
+            Enqueued::Job(job) => {
+                let until = Instant::now() + Duration::from_millis(bench.config.work.lease_ms);
+                let bounds = Bounds { cancel: CancellationToken::new(), until, last: true };
+                // The last attempt always ends in an evaluation, unless it is cancelled, which nobody does here.
+                let evaluation = evaluate(bench, rubric, &trace, &job, &bounds).await.unwrap_or_default();
+                let only = rubric.name.starts_with("check:");
+                let mut verdict = aggregate::aggregate(rubric, evaluation, &job, &trace, (&weights, bench.clock.now()));
+                if only {
+                    // A check by itself passes by its own finding, not by a rubric's mark.
+                    let found = verdict.checks.first().map(|c| c.finding);
+                    verdict.passed = verdict.passed.and(found).map(|f| f == crate::domain::verdict::Finding::Pass);
+                }
+                verdict
+            }
+        });
+    }
+    bar.inc(1);
+    verdicts
+}
+
+fn progress(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} traces, {per_sec}, {eta} left");
+    // Hidden by indicatif itself when stderr is no terminal.
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn write(path: &PathBuf, verdicts: &[Verdict]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        for verdict in verdicts {
+            writeln!(file, "{}", verdict.line())?;
+        }
+        file.flush()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn as_table(groups: &BTreeMap<String, estimate::Group>) -> String {
+    let number = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
+    let rows = groups.iter().map(|(name, g)| {
+        let others: Vec<String> =
+            g.outcomes.iter().filter(|(o, _)| **o != "scored").map(|(o, n)| format!("{n} {o}")).collect();
+        vec![
+            name.clone(),
+            g.n.to_string(),
+            number(g.mean.map(|m| m.value)),
+            g.pass_rate.map_or_else(|| "-".to_owned(), |p| table::percent(p.value)),
+            format!("{:.4}", g.cost_usd),
+            others.join(", "),
+        ]
+    });
+    table::render(&["rubric", "scored", "mean", "passed", "USD", "other outcomes"], rows.collect())
+}
+
+fn as_json(groups: &BTreeMap<String, estimate::Group>) -> String {
+    serde_json::json!({ "rubrics": groups }).to_string()
+}
+
+fn missed(wanted: &[(String, f64)], groups: &BTreeMap<String, estimate::Group>) -> anyhow::Result<Vec<String>> {
+    let mut missed = Vec::new();
+    for (name, rate) in wanted {
+        let group = groups.get(name).with_context(|| format!("--min names `{name}`, which was not judged"))?;
+        match group.pass_rate {
+            Some(found) if found.value >= *rate => {}
+            Some(found) => missed.push(format!("{name}: pass rate {:.3} is below {rate}", found.value)),
+            None => missed.push(format!("{name}: nothing was scored, so {rate} is not met")),
+        }
+    }
+    Ok(missed)
+}
+

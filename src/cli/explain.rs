@@ -1,0 +1,111 @@
+//! `assize explain`: what happened to a trace, and why.
+
+use super::{Context, database::Database};
+use crate::app::App;
+use crate::domain::clock::SystemClock;
+use crate::pipeline::explain::{Explanation, explain};
+use serde_json::Value;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  assize explain 5b8efff798038103d269b633813fc60c --rubric faithfulness")]
+pub(super) struct Args {
+    /// The trace
+    trace_id: String,
+    /// Only this rubric
+    #[arg(long)]
+    rubric: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let config = context.config()?;
+    let database = Database::open(&config, None).await?;
+    let story = async {
+        let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
+        anyhow::Ok(explain(&app, &args.trace_id, args.rubric.as_deref()).await?)
+    };
+    let story = story.await;
+    database.close().await;
+    let story = story?;
+    println!("{}", if args.json { serde_json::to_string(&story)? } else { tell(&story) });
+    Ok(if story.is_known() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The story in lines.
+fn tell(story: &Explanation) -> String {
+    let mut out = format!("trace {}\n", story.trace_id);
+    let mut line = |text: String| writeln!(out, "  {text}").expect("a String can be written");
+    let s = &story.sampling;
+    let draw = format!(
+        "draw {:.4} (from {}), kept at {:.4} or above: rule `{}`, rate {}",
+        unit(s.randomness), s.source, unit(s.threshold), s.rule, s.probability
+    );
+    match story.state {
+        "unknown" => {
+            line("never seen here, or left out by sampling more than a day ago".to_owned());
+            line(format!("it would be {} by the default rule: {draw}", if s.kept { "kept" } else { "left out" }));
+        }
+        "open" => {
+            let due = story.due_at.map_or_else(String::new, |d| format!(", assembled at {d} unless more comes"));
+            line(format!("{} spans have come{due}", story.spans.0));
+        }
+        "nothing_to_judge" => line(format!("assembled from {} spans, none of them of a language model", story.spans.0)),
+        state => {
+            let late = if story.spans.1 > 0 { format!(", {} came late", story.spans.1) } else { String::new() };
+            line(format!("assembled from {} spans{late}", story.spans.0));
+            line(format!("{}: {draw}", if state == "kept" { "kept" } else { "left out by sampling" }));
+        }
+    }
+    for gap in &story.gaps {
+        line(format!("gap in {}: {}", gap.field, gap.reason));
+    }
+    for job in &story.waiting {
+        let error = job.last_error.as_ref().map_or_else(String::new, |e| format!("; last attempt: {e}"));
+        line(format!("{}: waits until {} (attempts {}){error}", job.rubric, job.visible_at, job.attempts));
+    }
+    for verdict in &story.verdicts {
+        tell_verdict(&mut out, verdict);
+    }
+    out.trim_end().to_owned()
+}
+
+/// 56 bits as a number in [0,1].
+fn unit(bits: u64) -> f64 {
+    bits as f64 / (1_u64 << 56) as f64
+}
+
+fn tell_verdict(out: &mut String, verdict: &Value) {
+    let text = |key: &str| verdict[key].as_str().unwrap_or_default();
+    let score = verdict["score"].as_f64().map_or_else(String::new, |s| format!(" {s:.3}"));
+    let passed = match verdict["passed"].as_bool() {
+        Some(true) => ", passed",
+        Some(false) => ", failed",
+        None => "",
+    };
+    let by = verdict["decided_by"].as_str().map_or_else(String::new, |by| format!(", decided by {by}"));
+    let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
+    line(format!("  {} ({}): {}{score}{passed}{by}", text("rubric"), text("rubric_version"), text("outcome")));
+    if !text("explanation").is_empty() {
+        line(format!("      {}", text("explanation")));
+    }
+    for (name, check) in verdict["checks"].as_object().into_iter().flatten() {
+        line(format!("      check {name}: {} {}", check["finding"].as_str().unwrap_or_default(), check["score"]));
+    }
+    for vote in verdict["votes"].as_array().into_iter().flatten() {
+        let said = vote["error"].as_str().or(vote["reason"].as_str()).unwrap_or_default();
+        line(format!(
+            "      judge {} ({}): {} {said} [{} ms, {:.6} USD]",
+            vote["judge"].as_str().unwrap_or_default(),
+            vote["model"].as_str().unwrap_or_default(),
+            vote["score"],
+            vote["latency_ms"],
+            vote["cost_usd"].as_f64().unwrap_or_default(),
+        ));
+    }
+}

@@ -1,0 +1,106 @@
+//! What happened to a trace, and why: everything that is stored about it, put together.
+//!
+//! Called by `cli::explain` and the read API. Its rule: it reads what the steps wrote and uses their own code for what would
+//! happen, so it cannot tell another story than the worker. The way not taken: logging decisions as text and searching it.
+
+use super::sample;
+use crate::app::App;
+use crate::domain::policy::SampleDecision;
+use crate::domain::trace::Trace;
+use crate::domain::verdict::Outcome;
+use crate::store::StoreError;
+use crate::store::verdicts::VerdictFilter;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Verdicts of one trace that are read at most; a trace has one a rubric and version.
+const VERDICTS_MAX: i64 = 1_000;
+
+/// The story of a trace.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The trace.
+    pub trace_id: String,
+    /// Where it is: `unknown`, `open` (spans are still coming), `kept`, `sampled_out` or `nothing_to_judge`.
+    pub state: &'static str,
+    /// When it will be assembled, while it is open.
+    pub due_at: Option<DateTime<Utc>>,
+    /// When it was decided on.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// What sampling said; for an unknown trace, what it would say by the default rate.
+    pub sampling: SampleDecision,
+    /// Spans it was assembled from, and spans that came later.
+    pub spans: (i32, i32),
+    /// What is missing in the trace, and why.
+    pub gaps: Vec<crate::domain::span::Gap>,
+    /// Jobs that still wait: rubric, attempts, when they are tried, the last error.
+    pub waiting: Vec<Waiting>,
+    /// Verdicts, newest first.
+    pub verdicts: Vec<Value>,
+}
+
+/// A job that still waits.
+#[derive(Debug, Clone, Serialize)]
+pub struct Waiting {
+    /// By which rubric it is to be judged.
+    pub rubric: String,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// When it is tried (again).
+    pub visible_at: DateTime<Utc>,
+    /// Why the last attempt did not settle it.
+    pub last_error: Option<String>,
+}
+
+impl Explanation {
+    /// Whether there is anything about the trace.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.state != "unknown"
+    }
+}
+
+/// Puts the story together; `rubric` keeps only that one's verdicts and jobs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn explain(app: &App, trace_id: &str, rubric: Option<&str>) -> Result<Explanation, StoreError> {
+    let trace_id = trace_id.to_owned();
+    let open = app.store.open_trace(&trace_id).await?;
+    let stored = app.store.trace(&trace_id).await?;
+    let filter = VerdictFilter {
+        trace_id: Some(trace_id.clone()),
+        rubric: rubric.map(str::to_owned),
+        limit: VERDICTS_MAX,
+        ..VerdictFilter::default()
+    };
+    let verdicts = app.store.verdicts(&filter).await?;
+    let waiting = app.store.jobs_of_trace(&trace_id).await?;
+    let waiting = waiting.into_iter().filter(|(name, ..)| rubric.is_none_or(|wanted| wanted == name));
+    let body = stored.as_ref().and_then(|t| serde_json::from_slice::<Trace>(t.body.as_deref()?).ok());
+    let would_be = || {
+        let trace = Trace { trace_id: trace_id.clone(), ..Trace::default() };
+        sample::decide(&app.bench.config.sampling, &trace)
+    };
+    let state = match (&stored, &open) {
+        (Some(t), _) if t.decision.kept => "kept",
+        (Some(t), _) if t.decision.rule == super::assemble::NOTHING_TO_JUDGE => "nothing_to_judge",
+        (Some(_), _) => Outcome::SampledOut.as_str(),
+        (None, Some(_)) => "open",
+        (None, None) => "unknown",
+    };
+    Ok(Explanation {
+        state,
+        due_at: open.filter(|_| stored.is_none()).map(|(_, due)| due),
+        decided_at: stored.as_ref().map(|t| t.decided_at),
+        sampling: stored.as_ref().map_or_else(would_be, |t| t.decision.clone()),
+        spans: stored.as_ref().map_or((open.map_or(0, |(n, _)| n), 0), |t| (t.span_count, t.late_spans)),
+        gaps: body.map(|trace| trace.view.gaps).unwrap_or_default(),
+        waiting: waiting
+            .map(|(rubric, attempts, visible_at, last_error)| Waiting { rubric, attempts, visible_at, last_error })
+            .collect(),
+        verdicts: verdicts.iter().map(crate::domain::verdict::Verdict::line).collect(),
+        trace_id,
+    })
+}

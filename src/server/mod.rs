@@ -1,0 +1,71 @@
+//! L4: HTTP: all routes on this page.
+//!
+//! Started by `cli`. Its rule: a handler decodes, calls a step or the store, and encodes; nothing is decided here. Ops endpoints
+//! are open (they tell no content), everything else needs a token with the right scope as soon as one is configured. The
+//! way not taken: a web framework's magic; one table of routes is what the next reader looks for.
+
+mod auth;
+mod native;
+mod ops;
+mod otlp;
+mod problem;
+mod read;
+
+use crate::app::App;
+use crate::config::Scope;
+use crate::pipeline::ingest::Inbox;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+pub use auth::Guard;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    app: Arc<App>,
+    /// Absent in a process without the role `ingest`.
+    inbox: Option<Inbox>,
+    guard: Arc<Guard>,
+}
+
+/// All routes.
+pub fn router(app: &Arc<App>, inbox: Option<Inbox>, guard: Guard) -> Router {
+    let shared = Shared { app: Arc::clone(app), inbox, guard: Arc::new(guard) };
+    let scoped = |router: Router<Shared>, scope: Scope| {
+        router.route_layer(from_fn_with_state((shared.clone(), scope), auth::require))
+    };
+    let ingest = Router::new()
+        .route("/v1/traces", post(otlp::traces))
+        .route("/v1/logs", post(otlp::logs))
+        .route("/v1/metrics", post(otlp::metrics))
+        .route("/api/v1/traces", post(native::traces));
+    let read = Router::new()
+        .route("/api/v1/verdicts", get(read::verdicts))
+        .route("/api/v1/traces/{id}", get(read::trace))
+        .route("/api/v1/rubrics", get(read::rubrics))
+        .route("/api/v1/queue", get(read::queue))
+        .route("/metrics", get(ops::metrics));
+    Router::new()
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .merge(scoped(ingest, Scope::Ingest))
+        .merge(scoped(read, Scope::Read))
+        .fallback(ops::not_found)
+        .with_state(shared)
+}
+
+/// Serves until `stop`; requests in hand are finished.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}
