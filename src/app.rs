@@ -108,8 +108,12 @@ impl Bench {
             }
             match state {
                 crate::rubrics::catalog::State::Active => {}
-                crate::rubrics::catalog::State::NoJudge(why) => tracing::warn!(rubric = name, why, "rubric does not judge"),
-                crate::rubrics::catalog::State::Broken(error) => tracing::error!(rubric = name, %error, "rubric cannot be used"),
+                crate::rubrics::catalog::State::NoJudge(why) => {
+                    tracing::warn!(rubric = name, why, "rubric does not judge")
+                }
+                crate::rubrics::catalog::State::Broken(error) => {
+                    tracing::error!(rubric = name, %error, "rubric cannot be used")
+                }
             }
         }
     }

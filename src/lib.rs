@@ -34,5 +34,5 @@ pub mod app;
 pub mod pipeline;
 
 // L4: the ways in
-pub mod server;
 pub mod cli;
+pub mod server;

@@ -75,9 +75,18 @@ const PHRASES: &[(&str, &str)] = &[
 
 /// Phrases that send the user elsewhere instead of answering.
 const REDIRECTIONS: &[&str] = &[
-    "please contact", "please reach out", "please consult", "please call", "please visit our",
-    "bitte wenden sie sich", "veuillez contacter", "póngase en contacto", "entre em contato", "contatti il",
-    "neem contact op", "お問い合わせください",
+    "please contact",
+    "please reach out",
+    "please consult",
+    "please call",
+    "please visit our",
+    "bitte wenden sie sich",
+    "veuillez contacter",
+    "póngase en contacto",
+    "entre em contato",
+    "contatti il",
+    "neem contact op",
+    "お問い合わせください",
 ];
 
 static DECLINES: LazyLock<AhoCorasick> = LazyLock::new(|| automaton(PHRASES.iter().map(|(phrase, _)| *phrase)));
@@ -129,9 +138,10 @@ fn by_phrases(answer: &str) -> CheckResult {
     // How much follows the declining sentence is how much help there still is.
     let rest = text[hit.end()..].split_once(['.', '!', '。', '?']).map_or("", |(_, rest)| rest);
     let help = rest.chars().count();
-    let offers = ["but i can", "however", "instead", "aber ich kann", "mais je peux", "pero puedo", "in general", "typically"]
-        .iter()
-        .any(|word| text[hit.end()..].contains(word));
+    let offers =
+        ["but i can", "however", "instead", "aber ich kann", "mais je peux", "pero puedo", "in general", "typically"]
+            .iter()
+            .any(|word| text[hit.end()..].contains(word));
     let opening = start <= 60;
     let answered = match (opening, help) {
         (true, 0..=120) if !offers => 0.06,

@@ -30,8 +30,7 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
     let question = trace.question().unwrap_or_default();
     let known_terms: HashSet<String> = sources.iter().flat_map(|s| terms(s)).collect();
     let asked_terms: HashSet<String> = terms(question).into_iter().collect();
-    let known_numbers: HashSet<String> =
-        sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).collect();
+    let known_numbers: HashSet<String> = sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).collect();
     let mut supports = Vec::new();
     let mut evidence: Vec<Value> = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
@@ -39,8 +38,7 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
         let own = terms(sentence.text);
         // Words of the question say nothing about support: an answer repeats them whether it is true or not.
         let telling: Vec<&String> = own.iter().filter(|t| !asked_terms.contains(*t)).collect();
-        let stray: Vec<String> =
-            numbers(sentence.text).into_iter().filter(|n| !known_numbers.contains(n)).collect();
+        let stray: Vec<String> = numbers(sentence.text).into_iter().filter(|n| !known_numbers.contains(n)).collect();
         if telling.is_empty() && stray.is_empty() {
             continue;
         }
@@ -97,7 +95,10 @@ mod tests {
 
     #[test]
     fn a_supported_answer_scores_above_an_invented_one() {
-        let good = run(CONTEXT, "You can return a sofa within 30 days of delivery if it is unused and in its original packaging.");
+        let good = run(
+            CONTEXT,
+            "You can return a sofa within 30 days of delivery if it is unused and in its original packaging.",
+        );
         let bad = run(CONTEXT, "You have 365 days, and we send you a voucher worth 50 euros with free champagne.");
         let (good, bad) = (good.score.expect("applies"), bad.score.expect("applies"));
         assert!(good > 0.8 && bad < 0.3, "{good} {bad}");
@@ -116,7 +117,8 @@ mod tests {
 
     #[test]
     fn texts_without_spaces_are_compared() {
-        let good = run("配送は三日以内に届きます。返品は三十日以内です。", "返品は三十日以内です。").score.expect("applies");
+        let good =
+            run("配送は三日以内に届きます。返品は三十日以内です。", "返品は三十日以内です。").score.expect("applies");
         let bad = run("配送は三日以内に届きます。", "永久保証と無料の花束を差し上げます。").score.expect("applies");
         assert!(good > 0.9 && bad < 0.4, "{good} {bad}");
     }

@@ -97,14 +97,15 @@ fn stem(word: &str) -> String {
 /// Words that carry no content, of the languages with spaces that we meet most.
 const STOP_WORDS: &[&str] = &[
     "the", "and", "for", "are", "was", "were", "you", "your", "yours", "our", "with", "that", "this", "these", "those",
-    "have", "has", "had", "not", "but", "can", "will", "would", "should", "could", "may", "from", "into", "its", "their",
-    "they", "them", "his", "her", "she", "him", "who", "what", "which", "when", "where", "how", "why", "also", "any", "all",
-    "yes", "please", "there", "here", "then", "than", "just", "very", "more", "most", "about", "been", "being", "does", "did",
-    "der", "die", "das", "und", "ist", "sind", "ein", "eine", "einen", "einem", "sie", "ihr", "ihre", "ihren", "wir", "mit",
-    "von", "für", "auf", "nicht", "auch", "wird", "werden", "können", "kann", "den", "dem", "des", "bei", "nach", "aus",
-    "les", "des", "une", "est", "sont", "vous", "votre", "vos", "nous", "avec", "pour", "dans", "que", "qui", "sur", "pas",
-    "los", "las", "una", "unos", "con", "por", "para", "sus", "está", "son", "puede", "del", "como", "het", "een", "van",
-    "voor", "met", "zijn", "niet", "dat", "kunt", "uma", "com", "não", "você", "seu", "sua", "che", "del", "della", "per",
+    "have", "has", "had", "not", "but", "can", "will", "would", "should", "could", "may", "from", "into", "its",
+    "their", "they", "them", "his", "her", "she", "him", "who", "what", "which", "when", "where", "how", "why", "also",
+    "any", "all", "yes", "please", "there", "here", "then", "than", "just", "very", "more", "most", "about", "been",
+    "being", "does", "did", "der", "die", "das", "und", "ist", "sind", "ein", "eine", "einen", "einem", "sie", "ihr",
+    "ihre", "ihren", "wir", "mit", "von", "für", "auf", "nicht", "auch", "wird", "werden", "können", "kann", "den",
+    "dem", "des", "bei", "nach", "aus", "les", "des", "une", "est", "sont", "vous", "votre", "vos", "nous", "avec",
+    "pour", "dans", "que", "qui", "sur", "pas", "los", "las", "una", "unos", "con", "por", "para", "sus", "está",
+    "son", "puede", "del", "como", "het", "een", "van", "voor", "met", "zijn", "niet", "dat", "kunt", "uma", "com",
+    "não", "você", "seu", "sua", "che", "del", "della", "per",
 ];
 
 #[cfg(test)]

@@ -69,11 +69,15 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 async fn database(config: &Config, findings: &mut Findings) {
     match Database::open(config, None).await {
         Ok(database) => {
-            let place = database.private_dir().map_or_else(|| "reachable".to_owned(), |d| format!("private, in {}", d.display()));
+            let place = database
+                .private_dir()
+                .map_or_else(|| "reachable".to_owned(), |d| format!("private, in {}", d.display()));
             findings.say("database", true, place);
             match database.store.is_migrated().await {
                 Ok(true) => findings.say("tables", true, "up to date"),
-                Ok(false) if config.database.migrate => findings.say("tables", true, "not up to date; `serve` will do it at start"),
+                Ok(false) if config.database.migrate => {
+                    findings.say("tables", true, "not up to date; `serve` will do it at start")
+                }
                 Ok(false) => findings.say("tables", false, "not up to date; run `assize migrate`"),
                 Err(error) => findings.say("tables", false, error.to_string()),
             }
@@ -81,7 +85,11 @@ async fn database(config: &Config, findings: &mut Findings) {
         }
         Err(error) => {
             let cause = error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            findings.say("database", false, if cause.is_empty() { error.to_string() } else { format!("{error} ({cause})") });
+            findings.say(
+                "database",
+                false,
+                if cause.is_empty() { error.to_string() } else { format!("{error} ({cause})") },
+            );
         }
     }
 }
@@ -102,7 +110,11 @@ fn rubrics(config: &Config, findings: &mut Findings) {
 /// Asks each endpoint for its models, which costs nothing.
 async fn judges(config: &Config, findings: &mut Findings) {
     if config.judges.is_empty() {
-        findings.say("judges", true, "none configured: only rubrics of deterministic checks judge; set OPENAI_API_KEY or add [judges.NAME]");
+        findings.say(
+            "judges",
+            true,
+            "none configured: only rubrics of deterministic checks judge; set OPENAI_API_KEY or add [judges.NAME]",
+        );
     }
     for (name, judge) in &config.judges {
         let base = judge.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
@@ -117,7 +129,11 @@ async fn judges(config: &Config, findings: &mut Findings) {
             Ok(r) if r.status().as_u16() == 401 => {
                 findings.say(what, false, format!("{base} refuses the key; set {}", judge.api_key_env));
             }
-            Ok(r) => findings.say(what, true, format!("{base} answers {} to /models, which not every server has", r.status())),
+            Ok(r) => findings.say(
+                what,
+                true,
+                format!("{base} answers {} to /models, which not every server has", r.status()),
+            ),
             Err(_) => findings.say(what, false, format!("{base} does not answer; check judges.{name}.base_url")),
         }
     }
@@ -142,10 +158,16 @@ async fn datadog(config: &Config, findings: &mut Findings) {
         Ok(r) if r.status().is_success() => {
             let info = r.text().await.unwrap_or_default();
             let proxy = matches!(mode, DatadogMode::Agentless { .. }) || info.contains("/evp_proxy/v2/");
-            let detail = if proxy { format!("{place} answers") } else { format!("the agent at {place} has no evp_proxy; update it or enable evp_proxy_config") };
+            let detail = if proxy {
+                format!("{place} answers")
+            } else {
+                format!("the agent at {place} has no evp_proxy; update it or enable evp_proxy_config")
+            };
             findings.say("Datadog", proxy, detail);
         }
-        Ok(r) => findings.say("Datadog", false, format!("{place} answers {}; check DD_API_KEY and DD_SITE", r.status())),
+        Ok(r) => {
+            findings.say("Datadog", false, format!("{place} answers {}; check DD_API_KEY and DD_SITE", r.status()))
+        }
         Err(_) => findings.say("Datadog", false, format!("{place} does not answer")),
     }
 }

@@ -268,4 +268,3 @@ fn missed(wanted: &[(String, f64)], groups: &BTreeMap<String, estimate::Group>) 
     }
     Ok(missed)
 }
-

@@ -44,7 +44,11 @@ fn tell(story: &Explanation) -> String {
     let s = &story.sampling;
     let draw = format!(
         "draw {:.4} (from {}), kept at {:.4} or above: rule `{}`, rate {}",
-        unit(s.randomness), s.source, unit(s.threshold), s.rule, s.probability
+        unit(s.randomness),
+        s.source,
+        unit(s.threshold),
+        s.rule,
+        s.probability
     );
     match story.state {
         "unknown" => {

@@ -49,7 +49,9 @@ pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Input> {
                 input.rejected.extend(decoded.rejected.iter().map(|why| place(why)));
                 decoded.spans
             }
-            Form::Native => native_spans(&body, &mut |line, why| input.rejected.push(place(&format!("line {line}: {why}")))),
+            Form::Native => {
+                native_spans(&body, &mut |line, why| input.rejected.push(place(&format!("line {line}: {why}"))))
+            }
         };
         for span in found {
             spans.entry(span.trace_id.clone()).or_default().push(span);
@@ -61,11 +63,9 @@ pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Input> {
 
 fn native_spans(body: &[u8], reject: &mut dyn FnMut(usize, String)) -> Vec<Span> {
     let mut found = Vec::new();
-    let mut take = |line: usize, value: Result<serde_json::Value, String>| {
-        match value.and_then(|v| native::spans(&v)) {
-            Ok(spans) => found.extend(spans),
-            Err(why) => reject(line, why),
-        }
+    let mut take = |line: usize, value: Result<serde_json::Value, String>| match value.and_then(|v| native::spans(&v)) {
+        Ok(spans) => found.extend(spans),
+        Err(why) => reject(line, why),
     };
     match serde_json::from_slice(body) {
         Ok(serde_json::Value::Array(list)) => list.into_iter().enumerate().for_each(|(n, v)| take(n + 1, Ok(v))),

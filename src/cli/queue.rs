@@ -51,7 +51,10 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
             ];
             for sink in stats.outbox {
                 let error = sink.last_error.map_or_else(String::new, |e| format!(" (last error: {e})"));
-                rows.push(vec![format!("events for {}", sink.sink), format!("{} waiting, {} dead{error}", sink.waiting, sink.dead)]);
+                rows.push(vec![
+                    format!("events for {}", sink.sink),
+                    format!("{} waiting, {} dead{error}", sink.waiting, sink.dead),
+                ]);
             }
             Ok(table::render(&["what waits", "how much"], rows))
         }
@@ -67,7 +70,11 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
         }
         What::Redrive => {
             let count = store.redrive_events(now).await?;
-            Ok(if args.json { format!("{{\"redriven\":{count}}}") } else { format!("{count} events will be tried again") })
+            Ok(if args.json {
+                format!("{{\"redriven\":{count}}}")
+            } else {
+                format!("{count} events will be tried again")
+            })
         }
     }
 }

@@ -76,7 +76,9 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.server.listen;
     TcpListener::bind(address).await.map_err(|error| {
-        anyhow::anyhow!("cannot listen on {address}: {error}; set server.listen or ASSIZE__SERVER__LISTEN to another address")
+        anyhow::anyhow!(
+            "cannot listen on {address}: {error}; set server.listen or ASSIZE__SERVER__LISTEN to another address"
+        )
     })
 }
 

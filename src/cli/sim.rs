@@ -78,7 +78,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], args.port)));
     let listener = TcpListener::bind(address).await.map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}"))?;
-    println!("the simulated judge listens on http://{}/v1 (its verdicts come from rules, not from a model)", listener.local_addr()?);
+    println!(
+        "the simulated judge listens on http://{}/v1 (its verdicts come from rules, not from a model)",
+        listener.local_addr()?
+    );
     let life = Lifecycle::default();
     let stop = life.soft.clone();
     life.spawn("sim", async move {

@@ -123,8 +123,8 @@ impl Config {
     pub fn load(file: Option<&Path>, ambient: &Ambient) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+            let text =
+                std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
             // Parsed once by toml itself: its errors show line, column and the line's text, which figment's do not.
             let _: Self = toml::from_str(&text)
                 .map_err(|e| ConfigError::Parse(format!("{}: {}", path.display(), nearest::explain(&e.to_string()))))?;
@@ -132,8 +132,7 @@ impl Config {
         }
         figment = figment.merge(Env::prefixed("ASSIZE__").split("__"));
         let mut config: Self = figment.extract().map_err(|e| {
-            let places: Vec<String> =
-                e.into_iter().map(|one| nearest::explain(&one.to_string())).collect();
+            let places: Vec<String> = e.into_iter().map(|one| nearest::explain(&one.to_string())).collect();
             ConfigError::Parse(places.join("; "))
         })?;
         config.apply(ambient);
@@ -204,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_panel_of_unknown_judges_names_the_nearest() {
-        let text = "[judges.main]\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[panels]\ndefault = [\"mian\"]\n";
+        let text =
+            "[judges.main]\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[panels]\ndefault = [\"mian\"]\n";
         let error = load(text).expect_err("unknown judge").to_string();
         assert!(error.contains("panels.default") && error.contains("main"), "{error}");
     }

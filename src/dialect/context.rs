@@ -8,15 +8,12 @@ use super::wire::{Attrs, WireSpan};
 use crate::domain::span::Span;
 use serde_json::Value;
 
-const ENVIRONMENT: &[&str] = &[
-    "assize.environment",
-    "langfuse.environment",
-    "deployment.environment.name",
-    "deployment.environment",
-];
+const ENVIRONMENT: &[&str] =
+    &["assize.environment", "langfuse.environment", "deployment.environment.name", "deployment.environment"];
 const FEATURE: &[&str] = &["assize.feature", "feature", "app.feature", "metadata.feature"];
 const TENANT: &[&str] = &["assize.tenant", "tenant.id", "tenant", "metadata.tenant"];
-const SESSION: &[&str] = &["session.id", "gen_ai.conversation.id", "langfuse.session.id", "metadata.session_id", "metadata.thread_id"];
+const SESSION: &[&str] =
+    &["session.id", "gen_ai.conversation.id", "langfuse.session.id", "metadata.session_id", "metadata.thread_id"];
 const USER: &[&str] = &["user.id", "enduser.id", "langfuse.user.id", "llm.user", "metadata.user_id"];
 const PROMPT_NAME: &[&str] = &["assize.prompt.name", "gen_ai.prompt.name", "prompt.name", "prompt.id"];
 const PROMPT_VERSION: &[&str] =

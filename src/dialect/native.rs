@@ -68,10 +68,38 @@ fn is_w3c(id: &str) -> bool {
 
 /// Fields that have a place; all others that are scalar become tags.
 const KNOWN: &[&str] = &[
-    "trace_id", "span_id", "parent_id", "kind", "name", "started_at", "ended_at", "status", "error", "service",
-    "service_version", "environment", "feature", "prompt", "provider", "model", "tenant", "session", "user", "input",
-    "output", "system", "context", "tools", "tool_calls", "response_format", "finish_reason", "usage", "cost_usd",
-    "tags", "spans", "label",
+    "trace_id",
+    "span_id",
+    "parent_id",
+    "kind",
+    "name",
+    "started_at",
+    "ended_at",
+    "status",
+    "error",
+    "service",
+    "service_version",
+    "environment",
+    "feature",
+    "prompt",
+    "provider",
+    "model",
+    "tenant",
+    "session",
+    "user",
+    "input",
+    "output",
+    "system",
+    "context",
+    "tools",
+    "tool_calls",
+    "response_format",
+    "finish_reason",
+    "usage",
+    "cost_usd",
+    "tags",
+    "spans",
+    "label",
 ];
 
 fn fields(map: &Map<String, Value>, default_kind: SpanKind) -> Result<Span, String> {
@@ -175,7 +203,9 @@ fn messages(map: &Map<String, Value>, key: &str, role: &str) -> Result<Vec<Messa
     match map.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![Message::text(role, text.clone())]),
-        Some(Value::Array(list)) => list.iter().map(|m| message(m, role).map_err(|e| format!("`{key}`: {e}"))).collect(),
+        Some(Value::Array(list)) => {
+            list.iter().map(|m| message(m, role).map_err(|e| format!("`{key}`: {e}"))).collect()
+        }
         // An answer that is a JSON object was meant as its text.
         Some(other) => Ok(vec![Message::text(role, other.to_string())]),
     }
@@ -223,7 +253,8 @@ fn message(value: &Value, role: &str) -> Result<Message, String> {
 pub(super) fn response_format(value: &Value) -> Option<ResponseFormat> {
     let kind = value.get("type")?.as_str()?.to_owned();
     let inner = value.get("json_schema");
-    let schema = inner.and_then(|s| s.get("schema").or((s.get("type").is_some() || s.get("properties").is_some()).then_some(s)));
+    let schema =
+        inner.and_then(|s| s.get("schema").or((s.get("type").is_some() || s.get("properties").is_some()).then_some(s)));
     Some(ResponseFormat {
         kind,
         name: inner.and_then(|s| s.get("name")).and_then(Value::as_str).map(str::to_owned),

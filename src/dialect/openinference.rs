@@ -4,7 +4,7 @@
 //! count is bounded. `llm.invocation_parameters` is where `response_format` travels, with its schema.
 
 use super::Dialect;
-use super::lenient::{argument, plain, placeholder, said, structured};
+use super::lenient::{argument, placeholder, plain, said, structured};
 use super::otel_genai::document;
 use super::wire::{Attrs, WireSpan};
 use crate::domain::message::{Document, Message, ToolCall, ToolDefinition, ToolRequest, Usage};

@@ -4,7 +4,7 @@
 //! rule: unknown operations keep the span in the tree as `other`; the tool response member is `response` in the schema and
 //! `result` in its examples, so both are read.
 
-use super::lenient::{argument, plain, placeholder, structured};
+use super::lenient::{argument, placeholder, plain, structured};
 use super::wire::WireSpan;
 use super::{Dialect, context};
 use crate::domain::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage};

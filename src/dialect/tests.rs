@@ -77,7 +77,11 @@ fn what_the_generated_reader_refuses_is_read() {
         {"traceId":"00","spanId":"eee19b7ec3c1b174","name":"bad id"}]}]}]}"#;
     let decoded = decode(body, Encoding::Json).expect("the body is read");
     assert_eq!(decoded.rejected.len(), 1);
-    assert!(decoded.rejected[0].contains("span 1") && decoded.rejected[0].contains("16 bytes"), "{:?}", decoded.rejected);
+    assert!(
+        decoded.rejected[0].contains("span 1") && decoded.rejected[0].contains("16 bytes"),
+        "{:?}",
+        decoded.rejected
+    );
     let span = &decoded.spans[0];
     assert_eq!(span.trace_id, "5b8efff798038103d269b633813fc60c");
     assert_eq!(span.kind, SpanKind::Llm);

@@ -71,11 +71,7 @@ pub fn hashed_randomness(key: &str, trace_id: &str) -> u64 {
 /// Removes what Postgres text cannot hold (NUL); borrowed when there is nothing to remove.
 #[must_use]
 pub fn storable(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains('\0') {
-        text.replace('\0', "\u{fffd}").into()
-    } else {
-        text.into()
-    }
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn only_those_without_a_settled_vote_are_asked() {
         let panel: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
-        let votes = [vote("a", Some(0.5), None), vote("b", None, Some("timeout")), vote("c", None, Some("final: rejected"))];
+        let votes =
+            [vote("a", Some(0.5), None), vote("b", None, Some("timeout")), vote("c", None, Some("final: rejected"))];
         assert_eq!(still_to_ask(&panel, &votes), ["b", "d"]);
     }
 

@@ -104,7 +104,10 @@ mod tests {
     fn scores_are_put_on_the_unit_scale_and_good_is_one() {
         let output = Output::Score { range: (1.0, 5.0), better: Better::Higher };
         let good = read(r#"{"reason":"r","score":5}"#, &output).expect("valid");
-        assert_eq!((good.score, good.raw, good.reason.as_deref(), good.rung), (1.0, json!(5), Some("r"), "json_schema"));
+        assert_eq!(
+            (good.score, good.raw, good.reason.as_deref(), good.rung),
+            (1.0, json!(5), Some("r"), "json_schema")
+        );
         let low = Output::Score { range: (0.0, 1.0), better: Better::Lower };
         assert_eq!(read(r#"{"score":"0.25"}"#, &low).expect("valid").score, 0.75);
     }
@@ -119,7 +122,9 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_an_error_never_a_score() {
         let score = Output::default();
-        for text in ["", "0.9", "{}", r#"{"score":"high"}"#, r#"{"score":1.5}"#, r#"{"score":null}"#, r#"{"score":-0.1}"#] {
+        for text in
+            ["", "0.9", "{}", r#"{"score":"high"}"#, r#"{"score":1.5}"#, r#"{"score":null}"#, r#"{"score":-0.1}"#]
+        {
             assert!(read(text, &score).is_err(), "{text}");
         }
         let labels = Output::Category { values: BTreeMap::from([("good".to_owned(), 1.0)]) };

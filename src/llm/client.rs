@@ -191,7 +191,8 @@ async fn refused(response: reqwest::Response) -> ChatError {
 async fn error_code(response: reqwest::Response) -> String {
     let body: Value = response.json().await.unwrap_or_default();
     let code = ["/error/code", "/error/type", "/code", "/type"].iter().find_map(|path| body.pointer(path)?.as_str());
-    let plain = |c: &&str| c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let plain =
+        |c: &&str| c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     code.filter(plain).unwrap_or("no code").to_owned()
 }
 
@@ -213,7 +214,8 @@ mod tests {
         let reply = read(&json!({"choices": [{"message": {"content": "x"}}]})).expect("a choice is enough");
         assert_eq!((reply.content.as_str(), reply.usage.input_tokens), ("x", 0));
         assert_eq!(read(&json!({"choices": []})), None);
-        let tool = json!({"choices": [{"message": {"content": null, "tool_calls": [{"function": {"arguments": "{}"}}]}}]});
+        let tool =
+            json!({"choices": [{"message": {"content": null, "tool_calls": [{"function": {"arguments": "{}"}}]}}]});
         assert_eq!(read(&tool).expect("a choice").content, "{}");
     }
 

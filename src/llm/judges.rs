@@ -73,7 +73,10 @@ impl Judges {
     ///
     /// # Errors
     /// When one of them cannot be set up.
-    pub fn build(judges: &BTreeMap<String, Judge>, panels: &BTreeMap<String, Vec<String>>) -> Result<Self, ClientError> {
+    pub fn build(
+        judges: &BTreeMap<String, Judge>,
+        panels: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, ClientError> {
         let mut built = BTreeMap::new();
         for (name, config) in judges {
             let model = Arc::new(OpenAiModel::new(name, config)?);

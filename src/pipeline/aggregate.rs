@@ -67,9 +67,10 @@ fn by_check(verdict: &mut Verdict, check: &CheckResult, passed: bool) {
 
 /// A rubric without judges, none of whose checks decides: the worst applicable check counts.
 fn by_all_checks(verdict: &mut Verdict, rubric: &Rubric, checks: &[CheckResult]) {
-    let worst = checks.iter().filter(|c| c.score.is_some()).min_by(|a, b| {
-        a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0))
-    });
+    let worst = checks
+        .iter()
+        .filter(|c| c.score.is_some())
+        .min_by(|a, b| a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)));
     match worst {
         Some(check) => {
             let score = check.score.unwrap_or_default();
@@ -90,10 +91,8 @@ fn explain(check: &CheckResult) -> String {
 }
 
 fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BTreeMap<String, f64>) {
-    let given: Vec<(f64, f64)> = votes
-        .iter()
-        .filter_map(|v| Some((v.score?, weights.get(&v.judge).copied().unwrap_or(1.0))))
-        .collect();
+    let given: Vec<(f64, f64)> =
+        votes.iter().filter_map(|v| Some((v.score?, weights.get(&v.judge).copied().unwrap_or(1.0)))).collect();
     let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| given.len() >= quorum(rubric.panel.len()));
     let Some(combined) = combined else {
         let errors: Vec<String> =
@@ -116,7 +115,8 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BT
     if !matches!(rubric.output, Output::Score { .. }) {
         verdict.label = nearest.and_then(|v| v.label.clone());
         if let Some(label) = &verdict.label {
-            verdict.raw = if matches!(rubric.output, Output::Boolean { .. }) { json!(label == "true") } else { json!(label) };
+            verdict.raw =
+                if matches!(rubric.output, Output::Boolean { .. }) { json!(label == "true") } else { json!(label) };
         }
     }
 }

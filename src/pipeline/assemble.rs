@@ -107,7 +107,9 @@ impl Work {
 
 fn read_span(body: &[u8]) -> Option<Span> {
     serde_json::from_slice(body)
-        .inspect_err(|error| tracing::error!(%error, "a span in the inbox cannot be read; was it written by a newer version?"))
+        .inspect_err(
+            |error| tracing::error!(%error, "a span in the inbox cannot be read; was it written by a newer version?"),
+        )
         .ok()
 }
 

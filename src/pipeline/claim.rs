@@ -111,7 +111,13 @@ impl Worker {
             bodies.into_iter().filter_map(|(id, body)| Some((id, read(&body)?))).collect()
         };
         let traces = cpu::run(parse).await.unwrap_or_default();
-        Ok(leases.into_iter().map(|lease| { let trace = traces.get(&lease.item.trace_id).cloned(); (lease, trace) }).collect())
+        Ok(leases
+            .into_iter()
+            .map(|lease| {
+                let trace = traces.get(&lease.item.trace_id).cloned();
+                (lease, trace)
+            })
+            .collect())
     }
 
     async fn release(&self, leases: Vec<Lease<Job>>) {
@@ -191,8 +197,10 @@ impl Worker {
         let bench = &self.app.bench;
         let config = &bench.config.work;
         let now = bench.clock.now();
-        let backoff =
-            Backoff { first: Duration::from_millis(config.retry_ms), longest: Duration::from_millis(config.retry_ms_max) };
+        let backoff = Backoff {
+            first: Duration::from_millis(config.retry_ms),
+            longest: Duration::from_millis(config.retry_ms_max),
+        };
         let reason = error.reason();
         let (at, word) = match error.disposition(&lease.item, backoff, now) {
             Disposition::Retry { at } => (at, "judges"),

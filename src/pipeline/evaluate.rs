@@ -161,12 +161,7 @@ async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::doma
 }
 
 /// The request to the panel, or why there is none.
-fn ask_for(
-    bench: &Bench,
-    rubric: &Rubric,
-    trace: &Trace,
-    job: &Job,
-) -> Result<ChatRequest, (Outcome, String)> {
+fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace, job: &Job) -> Result<ChatRequest, (Outcome, String)> {
     let judges: Vec<_> = rubric.panel.iter().filter_map(|name| bench.judges.get(name)).collect();
     let output = judges.iter().map(|j| j.config.output_tokens_max).min().unwrap_or(1_024);
     let inputs = prompt::inputs(trace);
@@ -186,7 +181,10 @@ fn ask_for(
     match judges.iter().find(|j| needed > j.config.window_tokens) {
         Some(judge) => Err((
             Outcome::TooLarge,
-            format!("about {needed} tokens are needed, judge {} takes {} (window_tokens)", judge.name, judge.config.window_tokens),
+            format!(
+                "about {needed} tokens are needed, judge {} takes {} (window_tokens)",
+                judge.name, judge.config.window_tokens
+            ),
         )),
         None => Ok(request),
     }
@@ -321,7 +319,6 @@ fn take(vote: &mut Vote, judge: &JudgeHandle, rubric: &Rubric, reply: &ChatReply
 
 fn spend(vote: &mut Vote, judge: &JudgeHandle, usage: &Usage) {
     let before = vote.tokens;
-    vote.tokens =
-        VoteTokens { input: before.input + usage.input_tokens, output: before.output + usage.output_tokens };
+    vote.tokens = VoteTokens { input: before.input + usage.input_tokens, output: before.output + usage.output_tokens };
     vote.cost_usd += judge.cost(usage);
 }

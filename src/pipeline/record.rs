@@ -91,7 +91,10 @@ pub async fn record(app: &App, verdicts: Vec<(Lease<Job>, Verdict)>) {
             Err(error) => note(app, &error, "verdicts could not be stored, trying again"),
         }
         if verdicts.iter().all(|(lease, _)| lease.until < app.bench.clock.now()) {
-            tracing::error!(lost = verdicts.len(), "leases ran out while the database was away; the jobs will be judged again");
+            tracing::error!(
+                lost = verdicts.len(),
+                "leases ran out while the database was away; the jobs will be judged again"
+            );
             return;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

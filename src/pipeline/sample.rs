@@ -84,8 +84,11 @@ mod tests {
             when: Matcher { feature: Patterns(vec![feature.to_owned()]), ..Matcher::default() },
             rate,
         };
-        let policy =
-            Sampling { default_rate: 1.0, rules: vec![rule("chat", "chat*", 0.0), rule("all", "*", 1.0)], ..Sampling::default() };
+        let policy = Sampling {
+            default_rate: 1.0,
+            rules: vec![rule("chat", "chat*", 0.0), rule("all", "*", 1.0)],
+            ..Sampling::default()
+        };
         let mut one = trace("t");
         assert_eq!(decide(&policy, &one).rule, DEFAULT_RULE);
         one.view.feature = Some("chat_small".to_owned());
@@ -115,7 +118,12 @@ mod tests {
             (0..20_000).filter(|n| decide(&policy, &trace(&format!("order-{n}"))).kept).collect()
         };
         let (few, more) = (kept(0.05), kept(0.3));
-        assert!((900..1_100).contains(&few.len()) && (5_800..6_200).contains(&more.len()), "{} {}", few.len(), more.len());
+        assert!(
+            (900..1_100).contains(&few.len()) && (5_800..6_200).contains(&more.len()),
+            "{} {}",
+            few.len(),
+            more.len()
+        );
         assert!(few.iter().all(|n| more.binary_search(n).is_ok()), "samples are nested");
         assert!(kept(0.0).is_empty());
         assert_eq!(kept(1.0).len(), 20_000);

@@ -79,11 +79,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When the folder cannot be read or holds nothing usable.
-    pub fn load(
-        dir: &Path,
-        panels: &BTreeMap<String, Vec<String>>,
-        judges: &[&str],
-    ) -> Result<Self, CatalogError> {
+    pub fn load(dir: &Path, panels: &BTreeMap<String, Vec<String>>, judges: &[&str]) -> Result<Self, CatalogError> {
         let read = |source| CatalogError::Read { dir: dir.to_owned(), source };
         let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
             .map_err(read)?
@@ -98,7 +94,8 @@ impl Catalog {
         }
         let catalog = Self::of(sources, panels, judges);
         if catalog.states.values().all(|state| matches!(state, State::Broken(_))) {
-            let first = catalog.states.values().find_map(|s| if let State::Broken(e) = s { Some(e.clone()) } else { None });
+            let first =
+                catalog.states.values().find_map(|s| if let State::Broken(e) = s { Some(e.clone()) } else { None });
             return Err(CatalogError::Empty { dir: dir.to_owned(), first });
         }
         Ok(catalog)

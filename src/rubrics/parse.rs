@@ -147,7 +147,10 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
     let at = |key: &str, problem: String| RubricError { path: path.to_owned(), line: line_of(source, key), problem };
     check_name(&file.name).map_err(|problem| at("name", problem))?;
     if file.evaluates != Evaluates::Trace {
-        return Err(at("evaluates", "only `evaluates: trace` is supported so far; spans and sessions are not".to_owned()));
+        return Err(at(
+            "evaluates",
+            "only `evaluates: trace` is supported so far; spans and sessions are not".to_owned(),
+        ));
     }
     let unit = |key: &str, value: Option<f64>| match value {
         Some(v) if !(0.0..=1.0).contains(&v) => Err(at(key, format!("`{key}` is {v}; give a number from 0 to 1"))),
@@ -161,9 +164,14 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
     let panel = panel(&file.panel, panels).map_err(|problem| at("panel", problem))?;
     match (&file.prompt, file.panel.is_some()) {
         (None, true) => return Err(at("panel", "a panel needs a `prompt`".to_owned())),
-        (Some(_), false) => return Err(at("prompt", "a prompt needs a `panel`; `panel: default` is the usual one".to_owned())),
+        (Some(_), false) => {
+            return Err(at("prompt", "a prompt needs a `panel`; `panel: default` is the usual one".to_owned()));
+        }
         (None, false) if checks.is_empty() => {
-            return Err(at("name", "the rubric has neither `checks` nor a `panel`, so nothing could decide it".to_owned()));
+            return Err(at(
+                "name",
+                "the rubric has neither `checks` nor a `panel`, so nothing could decide it".to_owned(),
+            ));
         }
         (Some(prompt), true) => check_template(prompt).map_err(|problem| at("prompt", problem))?,
         (None, false) => {}

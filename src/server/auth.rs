@@ -51,11 +51,7 @@ impl Guard {
     }
 }
 
-pub(super) async fn require(
-    State((shared, scope)): State<(Shared, Scope)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn require(State((shared, scope)): State<(Shared, Scope)>, request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let token = header.and_then(|h| h.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     match shared.guard.check(token.map(|(_, token)| token.trim()), scope) {

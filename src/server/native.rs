@@ -46,7 +46,8 @@ pub(super) async fn traces(State(shared): State<Shared>, headers: HeaderMap, bod
         Ok(read) => {
             let named: Vec<Value> =
                 read.rejected.iter().take(NAMED_MAX).map(|(line, why)| json!({"line": line, "error": why})).collect();
-            axum::Json(json!({"accepted": read.traces, "rejected": read.rejected.len(), "errors": named})).into_response()
+            axum::Json(json!({"accepted": read.traces, "rejected": read.rejected.len(), "errors": named}))
+                .into_response()
         }
         Err(problem) => problem.into_response(),
     }

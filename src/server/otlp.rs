@@ -55,7 +55,8 @@ impl Refusal {
         let mut response = match encoding {
             Encoding::Protobuf => {
                 let status = Status { code: self.code(), message: self.message.clone() };
-                (self.status, [(header::CONTENT_TYPE, "application/x-protobuf")], status.encode_to_vec()).into_response()
+                (self.status, [(header::CONTENT_TYPE, "application/x-protobuf")], status.encode_to_vec())
+                    .into_response()
             }
             Encoding::Json => {
                 (self.status, axum::Json(json!({"code": self.code(), "message": self.message}))).into_response()
@@ -104,7 +105,8 @@ pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> 
         }
     })?;
     let name = headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let unpacked = if name.is_none() { Ok(Ok(raw)) } else { cpu::run(move || unpack(raw, name.as_deref(), limit)).await };
+    let unpacked =
+        if name.is_none() { Ok(Ok(raw)) } else { cpu::run(move || unpack(raw, name.as_deref(), limit)).await };
     match unpacked {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(Refusal::new(

@@ -6,7 +6,7 @@
 use super::Shared;
 use super::problem::Problem;
 use crate::domain::verdict::Outcome;
-use crate::pipeline::explain::{explain, Explanation};
+use crate::pipeline::explain::{Explanation, explain};
 use crate::store::verdicts::VerdictFilter;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -50,7 +50,8 @@ pub(super) async fn verdicts(
         })
     });
     let before = query.cursor.as_deref().map(|text| {
-        cursor(text).ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
+        cursor(text)
+            .ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
     });
     let limit = query.limit.unwrap_or(100).clamp(1, LIMIT_MAX);
     let filter = VerdictFilter {

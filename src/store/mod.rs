@@ -37,9 +37,8 @@ impl Store {
     /// # Errors
     /// When the URL is malformed or the server does not answer; the text never holds the password.
     pub async fn connect(url: &SecretString, connections: u32, acquire: Duration) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url.expose_secret())
-            .map_err(|_| StoreError::Url)?
-            .application_name("assize");
+        let options =
+            PgConnectOptions::from_str(url.expose_secret()).map_err(|_| StoreError::Url)?.application_name("assize");
         let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
         let pool = PgPoolOptions::new()
             .max_connections(connections)

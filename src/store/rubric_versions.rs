@@ -34,14 +34,11 @@ impl Store {
     /// # Errors
     /// When the statement fails or the stored rubric cannot be read.
     pub async fn rubric_version(&self, name: &str, version: &str) -> Result<Option<Rubric>, StoreError> {
-        let body = sqlx::query_scalar!(
-            "SELECT body FROM rubric_versions WHERE rubric = $1 AND version = $2",
-            name,
-            version
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(StoreError::op("reading a rubric version"))?;
+        let body =
+            sqlx::query_scalar!("SELECT body FROM rubric_versions WHERE rubric = $1 AND version = $2", name, version)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::op("reading a rubric version"))?;
         body.map(|b| {
             serde_json::from_value(b)
                 .map_err(|source| StoreError::Content { what: format!("rubric {name} {version}"), source })

@@ -103,13 +103,10 @@ impl Store {
         if ids.is_empty() {
             return Ok(None);
         }
-        let rows = sqlx::query!(
-            "DELETE FROM inbox_spans WHERE trace_id = ANY($1) RETURNING trace_id, body",
-            &ids
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::op("taking spans"))?;
+        let rows = sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1) RETURNING trace_id, body", &ids)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::op("taking spans"))?;
         let mut spans: HashMap<String, Vec<Vec<u8>>> = HashMap::with_capacity(ids.len());
         for row in rows {
             spans.entry(row.trace_id).or_default().push(row.body);

@@ -107,8 +107,7 @@ impl Store {
     }
 
     async fn with_votes(&self, rows: Vec<VerdictRow>) -> Result<Vec<Verdict>, StoreError> {
-        let ids: Vec<Uuid> =
-            rows.iter().filter(|r| r.decided_by.as_deref() != Some("check")).map(|r| r.id).collect();
+        let ids: Vec<Uuid> = rows.iter().filter(|r| r.decided_by.as_deref() != Some("check")).map(|r| r.id).collect();
         let mut votes: HashMap<Uuid, Vec<Vote>> = HashMap::new();
         if !ids.is_empty() {
             let found = sqlx::query!(
@@ -229,14 +228,22 @@ impl VerdictRows {
                 IdSource::Datadog => "datadog",
                 IdSource::Native => "native",
             };
-            let texts =
-                [&v.trace_id, &v.rubric, &v.rubric_version, v.outcome.as_str(), &v.explanation, source];
+            let texts = [&v.trace_id, &v.rubric, &v.rubric_version, v.outcome.as_str(), &v.explanation, source];
             for (column, value) in rows.texts.iter_mut().zip(texts) {
                 column.push(text(value));
             }
             let optionals = [
-                &v.span_id, &v.label, &v.decided_by, &t.service, &t.service_version, &t.environment, &t.feature,
-                &t.prompt_name, &t.prompt_version, &t.model, &t.tenant,
+                &v.span_id,
+                &v.label,
+                &v.decided_by,
+                &t.service,
+                &t.service_version,
+                &t.environment,
+                &t.feature,
+                &t.prompt_name,
+                &t.prompt_version,
+                &t.model,
+                &t.tenant,
             ];
             for (column, value) in rows.optionals.iter_mut().zip(optionals) {
                 column.push(optional(value.as_ref()));
@@ -259,8 +266,19 @@ impl VerdictRows {
 
 pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(), StoreError> {
     let [trace_ids, rubrics, versions, outcomes, explanations, join_sources] = rows.texts;
-    let [span_ids, labels, decided_by, services, service_versions, environments, features, prompts, prompt_versions, models, tenants] =
-        rows.optionals;
+    let [
+        span_ids,
+        labels,
+        decided_by,
+        services,
+        service_versions,
+        environments,
+        features,
+        prompts,
+        prompt_versions,
+        models,
+        tenants,
+    ] = rows.optionals;
     sqlx::query!(
         "INSERT INTO verdicts (id, trace_id, span_id, rubric, rubric_version, outcome, score, raw, label, passed,
              confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,

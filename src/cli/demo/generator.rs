@@ -14,7 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-const SYSTEM: &str = "You are the support assistant of Furnish Hub, a furniture shop. Answer only from the provided context.";
+const SYSTEM: &str =
+    "You are the support assistant of Furnish Hub, a furniture shop. Answer only from the provided context.";
 
 /// Sampled and random, as W3C flags say it.
 const FLAGS: u32 = 0x03;
@@ -79,7 +80,13 @@ impl Builder<'_> {
         self.at = end;
     }
 
-    fn span(&self, span_id: Vec<u8>, name: &str, (start, end): (DateTime<Utc>, DateTime<Utc>), attributes: Vec<KeyValue>) -> Span {
+    fn span(
+        &self,
+        span_id: Vec<u8>,
+        name: &str,
+        (start, end): (DateTime<Utc>, DateTime<Utc>),
+        attributes: Vec<KeyValue>,
+    ) -> Span {
         let nanos = |t: DateTime<Utc>| u64::try_from(t.timestamp_nanos_opt().unwrap_or(0)).unwrap_or(0);
         Span {
             trace_id: self.conversation.trace_id.to_vec(),
@@ -178,9 +185,9 @@ impl Builder<'_> {
 
     fn openinference_call(&mut self, root: &[u8]) {
         let c = self.conversation;
-        let schema = c.scenario.schema.as_ref().map(|s| {
-            json!({"type": "json_schema", "json_schema": {"name": s.name, "strict": true, "schema": s.schema}})
-        });
+        let schema = c.scenario.schema.as_ref().map(
+            |s| json!({"type": "json_schema", "json_schema": {"name": s.name, "strict": true, "schema": s.schema}}),
+        );
         let parameters = json!({"model": "gpt-4o-mini", "temperature": 0, "response_format": schema});
         let prompt = self.prompt_text();
         let attributes = vec![
@@ -220,6 +227,7 @@ fn int(key: &str, value: usize) -> KeyValue {
 }
 
 fn list(key: &str, values: &[&str]) -> KeyValue {
-    let values = values.iter().map(|v| AnyValue { value: Some(any_value::Value::StringValue((*v).to_owned())) }).collect();
+    let values =
+        values.iter().map(|v| AnyValue { value: Some(any_value::Value::StringValue((*v).to_owned())) }).collect();
     attribute(key, any_value::Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue { values }))
 }

@@ -30,7 +30,9 @@ use tokio::net::TcpListener;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize demo\n  assize demo --once --json\n  assize demo --traces my-traces.jsonl export.pb")]
+#[command(
+    after_help = "Examples:\n  assize demo\n  assize demo --once --json\n  assize demo --traces my-traces.jsonl export.pb"
+)]
 pub(super) struct Args {
     /// Judge these traces instead of the furniture shop's: native JSON lines or OTLP
     #[arg(long, num_args = 1.., value_name = "FILE")]
@@ -223,7 +225,9 @@ async fn wait(app: &App, traces: usize, life: &Lifecycle) -> anyhow::Result<f64>
             (last, moved) = ((seen, jobs), tokio::time::Instant::now());
         }
         if moved.elapsed() > PATIENCE {
-            bail!("nothing has moved for {PATIENCE:?}: {seen} of {traces} traces decided on, {jobs} jobs left; look at `assize queue stats`");
+            bail!(
+                "nothing has moved for {PATIENCE:?}: {seen} of {traces} traces decided on, {jobs} jobs left; look at `assize queue stats`"
+            );
         }
         if life.soft.is_cancelled() {
             bail!("stopped");

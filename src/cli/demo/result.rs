@@ -9,10 +9,8 @@ const WORST: usize = 5;
 
 /// The result for people.
 pub(super) fn text(verdicts: &[Verdict], (seen, kept): (i64, i64), seconds: f64, simulated: bool) -> String {
-    let mut out = format!(
-        "{seen} traces received, {kept} kept by sampling, {} verdicts in {seconds:.1} s\n\n",
-        verdicts.len()
-    );
+    let mut out =
+        format!("{seen} traces received, {kept} kept by sampling, {} verdicts in {seconds:.1} s\n\n", verdicts.len());
     if simulated {
         out.push_str("Verdicts of judges are SIMULATED: they come from rules, not from a model.\n");
     }
@@ -56,7 +54,8 @@ fn by_rubric_and_version(verdicts: &[Verdict]) -> String {
 }
 
 fn worst(verdicts: &[Verdict]) -> String {
-    let mut failed: Vec<&Verdict> = verdicts.iter().filter(|v| v.passed == Some(false) && !v.votes.is_empty()).collect();
+    let mut failed: Vec<&Verdict> =
+        verdicts.iter().filter(|v| v.passed == Some(false) && !v.votes.is_empty()).collect();
     failed.sort_by(|a, b| {
         a.score.unwrap_or(1.0).total_cmp(&b.score.unwrap_or(1.0)).then_with(|| a.trace_id.cmp(&b.trace_id))
     });

@@ -82,11 +82,12 @@ impl Limiter {
         let per_second = |limit: Option<u32>| limit.map(|l| f64::from(l) / 60.0);
         let (requests, token_rate) = (per_second(faults.rpm), per_second(faults.tpm));
         let full = |rate: Option<f64>| rate.map_or(f64::INFINITY, |r| r.max(1.0));
-        let state =
-            guard.get_or_insert(Buckets { at: now, requests: full(requests), tokens: full(token_rate) });
+        let state = guard.get_or_insert(Buckets { at: now, requests: full(requests), tokens: full(token_rate) });
         let passed = (now - state.at).as_secs_f64();
         state.at = now;
-        let refill = |level: f64, rate: Option<f64>| rate.map_or(f64::INFINITY, |r| (level.min(full(rate)) + passed * r).min(full(rate)));
+        let refill = |level: f64, rate: Option<f64>| {
+            rate.map_or(f64::INFINITY, |r| (level.min(full(rate)) + passed * r).min(full(rate)))
+        };
         state.requests = refill(state.requests, requests);
         state.tokens = refill(state.tokens, token_rate);
         if state.requests < 1.0 {

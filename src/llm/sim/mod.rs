@@ -149,7 +149,8 @@ async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
         }
         Fault::Garbage => {
             sim.counters.garbage.fetch_add(1, Ordering::Relaxed);
-            return axum::Json(reply::completion(model, number, "{\"reason\": \"cut of", "length", tokens)).into_response();
+            return axum::Json(reply::completion(model, number, "{\"reason\": \"cut of", "length", tokens))
+                .into_response();
         }
         Fault::None => {}
     }

@@ -54,7 +54,12 @@ fn ordered(mut spans: Vec<Span>) -> Vec<(usize, Span)> {
     let mut deep: Vec<(usize, Span)> = depths.into_iter().zip(spans).collect();
     // A true root comes before an orphan that only looks like one because its parent has not come.
     deep.sort_by(|(da, a), (db, b)| {
-        (da, a.parent_id.is_some(), a.started_at, &a.span_id).cmp(&(db, b.parent_id.is_some(), b.started_at, &b.span_id))
+        (da, a.parent_id.is_some(), a.started_at, &a.span_id).cmp(&(
+            db,
+            b.parent_id.is_some(),
+            b.started_at,
+            &b.span_id,
+        ))
     });
     deep
 }
@@ -214,7 +219,8 @@ mod tests {
     fn both_dialects_give_the_same_facts() {
         for body in [GENAI, OPENINFERENCE] {
             let all = traces(body);
-            let rag = all.iter().find(|t| t.question().is_some_and(|q| q.contains("after 45 days"))).expect("the rag trace");
+            let rag =
+                all.iter().find(|t| t.question().is_some_and(|q| q.contains("after 45 days"))).expect("the rag trace");
             assert_eq!(rag.question(), Some("Can I return a tent after 45 days if I have the receipt?"));
             assert!(rag.answer().is_some_and(|a| a.starts_with("Yes. Unused items can be returned within 60 days")));
             assert_eq!(rag.context().count(), 3);

@@ -35,7 +35,10 @@ enum Answer {
     Accepted,
     /// The request as a whole is bad or too large: look at its parts.
     Split(String),
-    Later { reason: String, after: Option<Duration> },
+    Later {
+        reason: String,
+        after: Option<Duration>,
+    },
 }
 
 impl EvalMetrics {

@@ -38,8 +38,7 @@ pub(super) fn ml_app(name: &str) -> String {
 
 /// A label: letters, digits and `_`, beginning with a letter, at most 100 characters. Rubric names are so already.
 pub(super) fn label(name: &str) -> String {
-    let clean: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(100).collect();
+    let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(100).collect();
     if clean.starts_with(|c: char| c.is_ascii_alphabetic()) { clean } else { format!("r_{clean}") }
 }
 

@@ -10,7 +10,9 @@ use crate::domain::chat::BoxFuture;
 use crate::domain::event::{Delivery, OutboxEvent, Sink};
 use crate::domain::verdict::{Outcome, Verdict, Vote};
 use crate::sinks::SinkError;
-use cadence::{BufferedUdpMetricSink, BufferedUnixMetricSink, Counted, Distributed, MetricBuilder, MetricResult, StatsdClient};
+use cadence::{
+    BufferedUdpMetricSink, BufferedUnixMetricSink, Counted, Distributed, MetricBuilder, MetricResult, StatsdClient,
+};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 

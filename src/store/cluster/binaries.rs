@@ -28,7 +28,9 @@ pub async fn find() -> Vec<Binaries> {
         let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
         let named = entries.filter(|e| {
             let name = e.file_name();
-            parent == "/usr/lib/postgresql" || name.to_string_lossy().starts_with("postgresql") || name.to_string_lossy().starts_with("pgsql-")
+            parent == "/usr/lib/postgresql"
+                || name.to_string_lossy().starts_with("postgresql")
+                || name.to_string_lossy().starts_with("pgsql-")
         });
         dirs.extend(named.map(|e| e.path().join("bin")));
     }

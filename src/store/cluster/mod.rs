@@ -33,7 +33,9 @@ pub enum ClusterError {
         install: &'static str,
     },
     /// The cluster was made by a version that is not installed.
-    #[error("{dir} was made by PostgreSQL {wanted}, which is not installed (found: {found}); install it, or remove the folder to begin anew")]
+    #[error(
+        "{dir} was made by PostgreSQL {wanted}, which is not installed (found: {found}); install it, or remove the folder to begin anew"
+    )]
     WrongVersion {
         /// The cluster.
         dir: PathBuf,
@@ -230,6 +232,5 @@ fn password(dir: &Path) -> Result<SecretString, ClusterError> {
 }
 
 fn only_owner(path: &Path) -> Result<(), ClusterError> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
-        .map_err(ClusterError::io("restrict", path))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(ClusterError::io("restrict", path))
 }

@@ -127,15 +127,18 @@ impl Server {
         let err = out.try_clone().map_err(ClusterError::io("open", &log))?;
         let mut command = identity.command(&binaries.dir.join("postgres"));
         command.arg("-D").arg(dir.join("postgres")).args(["-p", &port.to_string()]);
-        command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]);
+        command.args([
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "max_connections=200",
+        ]);
         if !durable {
             command.args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]);
         }
-        let child = command
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .map_err(ClusterError::io("start the server of", dir))?;
+        let child = command.stdout(out).stderr(err).spawn().map_err(ClusterError::io("start the server of", dir))?;
         let watchdog = Command::new("sh")
             .args(["-c", "cat >/dev/null; kill -INT \"$1\" 2>/dev/null", "assize-watchdog"])
             .arg(child.id().unwrap_or_default().to_string())
