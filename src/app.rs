@@ -109,10 +109,10 @@ impl Bench {
             match state {
                 crate::rubrics::catalog::State::Active => {}
                 crate::rubrics::catalog::State::NoJudge(why) => {
-                    tracing::warn!(rubric = name, why, "rubric does not judge")
+                    tracing::warn!(rubric = name, why, "rubric does not judge");
                 }
                 crate::rubrics::catalog::State::Broken(error) => {
-                    tracing::error!(rubric = name, %error, "rubric cannot be used")
+                    tracing::error!(rubric = name, %error, "rubric cannot be used");
                 }
             }
         }

@@ -30,7 +30,8 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
     let question = trace.question().unwrap_or_default();
     let known_terms: HashSet<String> = sources.iter().flat_map(|s| terms(s)).collect();
     let asked_terms: HashSet<String> = terms(question).into_iter().collect();
-    let known_numbers: HashSet<String> = sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).collect();
+    let known_numbers: HashSet<String> =
+        sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).chain(cited(trace)).collect();
     let mut supports = Vec::new();
     let mut evidence: Vec<Value> = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
@@ -62,6 +63,11 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
         "unsupported": evidence, "unknown_numbers": unknown.len(),
     });
     CheckResult::new(NAME, score >= SUPPORT_MIN, score, detail)
+}
+
+/// Numbers in the documents' ids, which an answer that cites its sources repeats.
+fn cited(trace: &Trace) -> Vec<String> {
+    trace.view.documents.iter().filter_map(|d| d.id.as_deref()).flat_map(numbers).collect()
 }
 
 /// What the answer may rest on: documents and the results of tools.
@@ -108,6 +114,16 @@ mod tests {
     fn the_invented_sentence_is_named_by_its_place() {
         let result = run(CONTEXT, "Sofas can be returned within 30 days. Members receive champagne vouchers yearly.");
         assert_eq!(result.detail["unsupported"][0]["at"], json!([38, 80]));
+    }
+
+    #[test]
+    fn citing_a_document_by_its_id_is_no_invented_number() {
+        let mut trace = Trace::default();
+        trace.view.output =
+            vec![Message::text("assistant", "Sofas can be returned within 30 days of delivery [ret-007].")];
+        let id = Some("ret-007".to_owned());
+        trace.view.documents = vec![Document { id, content: Some(CONTEXT.to_owned()), score: None }];
+        assert_eq!(check(&trace).score, Some(1.0));
     }
 
     #[test]

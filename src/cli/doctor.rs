@@ -76,7 +76,7 @@ async fn database(config: &Config, findings: &mut Findings) {
             match database.store.is_migrated().await {
                 Ok(true) => findings.say("tables", true, "up to date"),
                 Ok(false) if config.database.migrate => {
-                    findings.say("tables", true, "not up to date; `serve` will do it at start")
+                    findings.say("tables", true, "not up to date; `serve` will do it at start");
                 }
                 Ok(false) => findings.say("tables", false, "not up to date; run `assize migrate`"),
                 Err(error) => findings.say("tables", false, error.to_string()),
@@ -166,7 +166,7 @@ async fn datadog(config: &Config, findings: &mut Findings) {
             findings.say("Datadog", proxy, detail);
         }
         Ok(r) => {
-            findings.say("Datadog", false, format!("{place} answers {}; check DD_API_KEY and DD_SITE", r.status()))
+            findings.say("Datadog", false, format!("{place} answers {}; check DD_API_KEY and DD_SITE", r.status()));
         }
         Err(_) => findings.say("Datadog", false, format!("{place} does not answer")),
     }

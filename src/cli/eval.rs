@@ -69,7 +69,9 @@ fn minimum(text: &str) -> Result<(String, f64), String> {
 
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let input = input::read(&args.files)?;
-    input.rejected.iter().take(20).for_each(|why| eprintln!("not used: {why}"));
+    for why in input.rejected.iter().take(20) {
+        eprintln!("not used: {why}");
+    }
     if input.traces.is_empty() {
         bail!("no trace in {} file(s) can be used", args.files.len());
     }
@@ -92,7 +94,9 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     let groups = estimate::by(&verdicts, |v| v.rubric.clone());
     println!("{}", if args.json { as_json(&groups) } else { as_table(&groups) });
     let missed = missed(&args.min, &groups)?;
-    missed.iter().for_each(|why| eprintln!("{why}"));
+    for why in &missed {
+        eprintln!("{why}");
+    }
     Ok(match (missed.is_empty(), rejected) {
         (false, _) => ExitCode::from(1),
         (true, 0) => ExitCode::SUCCESS,

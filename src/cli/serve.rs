@@ -97,7 +97,7 @@ async fn start(
     let roles = Roles { ingest: has(Role::Ingest), work: has(Role::Work), export: has(Role::Export) };
     let open = guard.is_open();
     let life = Lifecycle::default();
-    launch(&app, roles, guard, listener, &life)?;
+    launch(&app, roles, guard, listener, &life);
     let sinks = app.sink_names().join(", ");
     let rubrics = app.bench.rubrics.load().active().len();
     let listen = app.bench.config.server.listen;
@@ -109,13 +109,7 @@ async fn start(
 }
 
 /// Starts the loops and the server; used by the demo too.
-pub(super) fn launch(
-    app: &Arc<App>,
-    roles: Roles,
-    guard: Guard,
-    listener: TcpListener,
-    life: &Lifecycle,
-) -> anyhow::Result<()> {
+pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, listener: TcpListener, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
     let router = server::router(app, inbox, guard);
     let stop = life.soft.clone();
@@ -125,5 +119,4 @@ pub(super) fn launch(
         }
     });
     pipeline::start(app, roles, life);
-    Ok(())
 }

@@ -5,11 +5,12 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Renders rows under a header; wide cells are wrapped to the terminal, or to 110 columns in a pipe.
 pub(super) fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(110);
     }
     table.set_header(header.iter().copied());
+    table.set_style(comfy_table::TableComponent::HeaderLines, '─');
     for row in rows {
         table.add_row(row);
     }

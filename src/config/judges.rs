@@ -114,7 +114,7 @@ pub(super) fn check(
         if members.is_empty() {
             return Err(ConfigError::invalid(format!("panels.{panel}"), "has no judges"));
         }
-        for member in members.iter().filter(|m| !judges.contains_key(*m)) {
+        if let Some(member) = members.iter().find(|m| !judges.contains_key(*m)) {
             let hint = nearest::nearest(member, judges.keys().map(String::as_str))
                 .map_or_else(String::new, |best| format!(" (did you mean `{best}`?)"));
             let problem = format!("there is no judge `{member}`{hint}; add [judges.{member}]");

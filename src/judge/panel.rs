@@ -3,7 +3,7 @@
 //! Its rule: a vote that was paid for in an earlier attempt is not bought again; a vote that failed for good is not asked again
 //! either. The way not taken: asking the whole panel again because one of it timed out.
 
-use crate::domain::verdict::Vote;
+use crate::domain::verdict::{Vote, VoteTokens};
 
 /// Marks errors that no retry can heal, at the start of a vote's error text.
 pub const FINAL: &str = "final: ";
@@ -30,10 +30,27 @@ pub fn quorum(panel: usize) -> usize {
 /// Earlier and new votes together, in the panel's order; a new vote replaces an earlier failed one of the same judge.
 #[must_use]
 pub fn merge(panel: &[String], earlier: Vec<Vote>, new: Vec<Vote>) -> Vec<Vote> {
-    let mut all: Vec<Vote> = earlier.into_iter().filter(|e| new.iter().all(|n| n.judge != e.judge)).collect();
-    all.extend(new);
+    let (replaced, mut all): (Vec<Vote>, Vec<Vote>) =
+        earlier.into_iter().partition(|e| new.iter().any(|n| n.judge == e.judge));
+    all.extend(new.into_iter().map(|vote| match replaced.iter().find(|e| e.judge == vote.judge) {
+        Some(failed) => with_expenses(vote, failed),
+        None => vote,
+    }));
     all.sort_by_key(|vote| panel.iter().position(|name| *name == vote.judge).unwrap_or(usize::MAX));
     all
+}
+
+/// The vote, with what the failed one before it cost.
+fn with_expenses(vote: Vote, failed: &Vote) -> Vote {
+    Vote {
+        tokens: VoteTokens {
+            input: vote.tokens.input + failed.tokens.input,
+            output: vote.tokens.output + failed.tokens.output,
+        },
+        cost_usd: vote.cost_usd + failed.cost_usd,
+        attempts: vote.attempts + failed.attempts,
+        ..vote
+    }
 }
 
 #[cfg(test)]
@@ -55,8 +72,10 @@ mod tests {
     #[test]
     fn a_new_vote_replaces_a_failed_one_in_the_panels_order() {
         let panel: Vec<String> = ["a", "b"].map(str::to_owned).to_vec();
-        let earlier = vec![vote("b", Some(0.1), None), vote("a", None, Some("timeout"))];
-        let merged = merge(&panel, earlier, vec![vote("a", Some(0.9), None)]);
+        let failed = Vote { cost_usd: 0.5, ..vote("a", None, Some("timeout")) };
+        let earlier = vec![vote("b", Some(0.1), None), failed];
+        let merged = merge(&panel, earlier, vec![Vote { cost_usd: 0.25, ..vote("a", Some(0.9), None) }]);
+        assert!((merged[0].cost_usd - 0.75).abs() < 1e-12, "failed attempts cost too");
         assert_eq!(merged.iter().map(|v| v.score).collect::<Vec<_>>(), [Some(0.9), Some(0.1)]);
     }
 

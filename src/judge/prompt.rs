@@ -151,10 +151,10 @@ pub fn request(
             _ => broken(e),
         }
     })?;
-    let mut user = examples(rubric);
-    user.push_str(body.trim());
+    let mut question = examples(rubric);
+    question.push_str(body.trim());
     Ok(ChatRequest {
-        messages: vec![("system", system(rubric, nonce)), ("user", user)],
+        messages: vec![("system", system(rubric, nonce)), ("user", question)],
         schema: Some(("verdict".to_owned(), schema(&rubric.output))),
         output_tokens_max,
     })
@@ -181,7 +181,7 @@ fn system(rubric: &Rubric, nonce: &str) -> String {
 fn examples(rubric: &Rubric) -> String {
     let mut text = String::new();
     for (n, example) in rubric.examples.iter().enumerate() {
-        write!(text, "Example {}:\n", n + 1).expect("a String can be written");
+        writeln!(text, "Example {}:", n + 1).expect("a String can be written");
         for (name, value) in &example.input {
             writeln!(text, "{name}: {value}").expect("a String can be written");
         }

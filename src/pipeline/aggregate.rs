@@ -42,7 +42,8 @@ pub fn aggregate(
     let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels(&trace.view), now);
     verdict.join = join_ids(&trace.view);
     verdict.latency_ms = evaluation.latency_ms;
-    verdict.cost_usd = evaluation.votes.iter().map(|v| v.cost_usd).sum();
+    // Not `sum`, which gives minus zero for no votes.
+    verdict.cost_usd = evaluation.votes.iter().fold(0.0, |total, vote| total + vote.cost_usd);
     if let Some((outcome, why)) = evaluation.ended {
         verdict.outcome = outcome;
         verdict.explanation = why;
@@ -80,7 +81,7 @@ fn by_all_checks(verdict: &mut Verdict, rubric: &Rubric, checks: &[CheckResult])
         None => {
             verdict.outcome = Outcome::NotApplicable;
             let why = checks.first().and_then(|c| c.detail.get("reason")).and_then(Value::as_str);
-            verdict.explanation = why.unwrap_or("no check applies").to_owned();
+            why.unwrap_or("no check applies").clone_into(&mut verdict.explanation);
         }
     }
 }

@@ -214,8 +214,10 @@ impl Worker {
 
     /// Counts what this attempt spent, not what earlier ones did.
     fn count_cost(&self, votes: &[crate::domain::verdict::Vote], earlier: &[crate::domain::verdict::Vote]) {
-        for vote in votes.iter().filter(|v| !earlier.contains(v)) {
-            self.app.bench.metrics.judge_cost_usd.with_label_values(&[vote.judge.as_str()]).inc_by(vote.cost_usd);
+        for vote in votes {
+            let before: f64 = earlier.iter().filter(|e| e.judge == vote.judge).map(|e| e.cost_usd).sum();
+            let spent = (vote.cost_usd - before).max(0.0);
+            self.app.bench.metrics.judge_cost_usd.with_label_values(&[vote.judge.as_str()]).inc_by(spent);
         }
     }
 

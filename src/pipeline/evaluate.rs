@@ -127,20 +127,16 @@ pub async fn evaluate(
         Ok(request) => Arc::new(request),
         Err(ended) => return done(Evaluation { ended: Some(ended), ..evaluation }),
     };
-    let asked = ask_panel(bench, rubric, job, &request, bounds).await;
-    let votes = panel::merge(&rubric.panel, job.votes.clone(), asked.votes);
+    let answers = ask_panel(bench, rubric, job, &request, bounds).await;
+    let votes = panel::merge(&rubric.panel, job.votes.clone(), answers.votes);
+    if answers.interrupted {
+        return Err(EvalError::Interrupted { votes });
+    }
     let open = panel::still_to_ask(&rubric.panel, &votes);
     if !open.is_empty() && !bounds.last {
-        return Err(if asked.interrupted {
-            EvalError::Interrupted { votes }
-        } else {
-            let failed: Vec<&str> = votes.iter().filter_map(|v| v.error.as_deref()).collect();
-            let reason = format!("{}: {}", open.join(", "), failed.join("; "));
-            EvalError::Judges { votes, reason, asked: asked.asked }
-        });
-    }
-    if !open.is_empty() && asked.interrupted && bounds.cancel.is_cancelled() {
-        return Err(EvalError::Interrupted { votes });
+        let failed: Vec<&str> = votes.iter().filter_map(|v| v.error.as_deref()).collect();
+        let reason = format!("{}: {}", open.join(", "), failed.join("; "));
+        return Err(EvalError::Judges { votes, reason, asked: answers.wait });
     }
     evaluation.votes = votes;
     done(evaluation)
@@ -190,14 +186,14 @@ fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace, job: &Job) -> Result<C
     }
 }
 
-struct Asked {
+struct Answers {
     votes: Vec<Vote>,
     interrupted: bool,
-    asked: Option<Duration>,
+    wait: Option<Duration>,
 }
 
 /// Asks every judge that has not voted yet, at the same time.
-async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<ChatRequest>, bounds: &Bounds) -> Asked {
+async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<ChatRequest>, bounds: &Bounds) -> Answers {
     let mut calls: FuturesUnordered<_> = panel::still_to_ask(&rubric.panel, &job.votes)
         .into_iter()
         .map(|name| async move {
@@ -210,22 +206,36 @@ async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<Chat
             }
         })
         .collect();
-    let mut asked = Asked { votes: Vec::new(), interrupted: false, asked: None };
+    let mut answers = Answers { votes: Vec::new(), interrupted: false, wait: None };
     loop {
         tokio::select! {
             next = calls.next() => match next {
                 Some((vote, wait)) => {
-                    asked.asked = asked.asked.max(wait);
-                    asked.votes.push(vote);
+                    answers.wait = answers.wait.max(wait);
+                    answers.votes.push(vote);
                 }
-                None => return asked,
+                None => return answers,
             },
-            () = bounds.cancel.cancelled() => break,
+            () = bounds.cancel.cancelled() => {
+                answers.interrupted = true;
+                return answers;
+            }
             () = tokio::time::sleep_until(bounds.until) => break,
         }
     }
-    asked.interrupted = true;
-    asked
+    // Those that have not answered before the lease runs out have failed this attempt.
+    drop(calls);
+    let silent = panel::still_to_ask(&rubric.panel, &job.votes)
+        .into_iter()
+        .filter(|name| answers.votes.iter().all(|v| v.judge != *name));
+    let silent: Vec<Vote> = silent
+        .map(|name| {
+            let error = Some("timeout: no reply before the job's lease ran out (work.lease_ms)".to_owned());
+            Vote { judge: name.to_owned(), error, attempts: 1, ..Vote::default() }
+        })
+        .collect();
+    answers.votes.extend(silent);
+    answers
 }
 
 /// Asks one judge, a bounded number of times within this attempt.

@@ -37,7 +37,7 @@ struct Submission {
     spans: Vec<InboxSpan>,
     reply: oneshot::Sender<Result<(), IngestError>>,
     /// Room taken in the queue; given back after the commit.
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 /// The door to the inbox; clones share it.
@@ -104,7 +104,7 @@ impl Inbox {
             return Err(IngestError::Busy);
         };
         let (reply, answer) = oneshot::channel();
-        let submission = Submission { spans, reply, _room: room };
+        let submission = Submission { spans, reply, room };
         self.queue.send(submission).await.map_err(|_| IngestError::Stopping)?;
         answer.await.unwrap_or(Err(IngestError::Stopping))
     }
@@ -151,7 +151,7 @@ async fn commit(app: &App, batch: Vec<Submission>) {
     let (mut spans, mut replies) = (Vec::new(), Vec::new());
     for submission in batch {
         spans.extend(submission.spans);
-        replies.push((submission.reply, submission._room));
+        replies.push((submission.reply, submission.room));
     }
     app.bench.metrics.ingest_batch_spans.observe(spans.len() as f64);
     let result = match app.store.put_spans(spans, due, app.bench.clock.now()).await {

@@ -161,7 +161,7 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
     unit("stop_at", file.stop_at)?;
     check_output(&file.output).map_err(|problem| at("output", problem))?;
     let checks = checks(file.checks).map_err(|problem| at("checks", problem))?;
-    let panel = panel(&file.panel, panels).map_err(|problem| at("panel", problem))?;
+    let panel = panel(file.panel.as_ref(), panels).map_err(|problem| at("panel", problem))?;
     match (&file.prompt, file.panel.is_some()) {
         (None, true) => return Err(at("panel", "a panel needs a `prompt`".to_owned())),
         (Some(_), false) => {
@@ -278,7 +278,7 @@ fn checks(list: Vec<Check>) -> Result<Vec<CheckSpec>, String> {
 }
 
 /// Judges' names of a panel. A named panel that is not configured is empty here; the catalog says so.
-fn panel(panel: &Option<Panel>, panels: &BTreeMap<String, Vec<String>>) -> Result<Vec<String>, String> {
+fn panel(panel: Option<&Panel>, panels: &BTreeMap<String, Vec<String>>) -> Result<Vec<String>, String> {
     match panel {
         None => Ok(Vec::new()),
         Some(Panel::Inline(judges)) if judges.is_empty() => Err("the panel has no judges".to_owned()),

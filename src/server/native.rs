@@ -90,7 +90,7 @@ fn read(bytes: &Bytes, by_line: bool) -> Read {
                 return read;
             }
             // Several lines sent as application/json are meant as lines.
-            Err(_) if bytes.iter().filter(|b| **b == b'\n').count() > 0 => {}
+            Err(_) if bytes.contains(&b'\n') => {}
             Err(error) => {
                 read.rejected.push((error.line(), format!("not JSON: {error}")));
                 return read;

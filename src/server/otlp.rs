@@ -74,14 +74,14 @@ impl Refusal {
 }
 
 /// The body's encoding by its content type; parameters are allowed.
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Response> {
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/x-protobuf" | "application/protobuf" => Ok(Encoding::Protobuf),
         "application/json" => Ok(Encoding::Json),
         _ => {
             let detail = "the content type must be application/x-protobuf or application/json";
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into_response())
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
         }
     }
 }
@@ -98,7 +98,7 @@ pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> 
     }
     let raw = axum::body::to_bytes(body, limit).await.map_err(|e| {
         let cause = std::error::Error::source(&e);
-        if cause.is_some_and(|c| c.is::<http_body_util::LengthLimitError>()) {
+        if cause.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>) {
             too_large()
         } else {
             Refusal::new(StatusCode::BAD_REQUEST, "the body ended before it was whole")
@@ -141,7 +141,7 @@ pub(super) async fn submit(shared: &Shared, spans: Vec<InboxSpan>) -> Result<(),
 pub(super) async fn traces(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     let encoding = match encoding(&headers) {
         Ok(encoding) => encoding,
-        Err(response) => return response,
+        Err(problem) => return problem.into_response(),
     };
     match take(&shared, &headers, body, encoding).await {
         Ok(rejected) => partial(&rejected, encoding),
@@ -207,7 +207,7 @@ pub(super) async fn metrics(state: State<Shared>, headers: HeaderMap, body: Body
 async fn other(shared: Shared, headers: HeaderMap, body: Body, signal: Signal) -> Response {
     let encoding = match encoding(&headers) {
         Ok(encoding) => encoding,
-        Err(response) => return response,
+        Err(problem) => return problem.into_response(),
     };
     let bytes = match read_body(&headers, body, shared.app.bench.config.server.body_bytes_max).await {
         Ok(bytes) => bytes,

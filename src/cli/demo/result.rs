@@ -4,6 +4,7 @@ use crate::cli::table;
 use crate::domain::verdict::Verdict;
 use crate::pipeline::estimate::{self, Group};
 use serde_json::{Map, Value, json};
+use std::fmt::Write;
 
 const WORST: usize = 5;
 
@@ -20,7 +21,7 @@ pub(super) fn text(verdicts: &[Verdict], (seen, kept): (i64, i64), seconds: f64,
         let others: Vec<String> =
             group.outcomes.iter().filter(|(o, _)| **o != "scored").map(|(o, n)| format!("{n} {o}")).collect();
         if !others.is_empty() {
-            out.push_str(&format!("  {rubric}: {}\n", others.join(", ")));
+            writeln!(out, "  {rubric}: {}", others.join(", ")).expect("a String can be written");
         }
     }
     out.push_str("\nThe worst traces:\n");

@@ -77,7 +77,8 @@ fn support(answer: &str, sources: &str, question: &str) -> Judged {
     for sentence in sentences(answer) {
         let own = terms(sentence.text);
         let stray = numbers(sentence.text).iter().filter(|n| !figures.contains(*n)).count();
-        if own.len() < 2 && stray == 0 {
+        // Courtesies claim nothing.
+        if (own.len() < 4 || courteous(sentence.text)) && stray == 0 {
             continue;
         }
         let share = own.iter().filter(|t| known.contains(*t)).count() as f64 / own.len().max(1) as f64;
@@ -98,6 +99,27 @@ fn support(answer: &str, sources: &str, question: &str) -> Judged {
             Judged { score, reason: "The statements are found in the context.".to_owned() }
         }
     }
+}
+
+/// Sentences that greet, thank, apologise or point to a person.
+fn courteous(sentence: &str) -> bool {
+    let text = sentence.to_lowercase();
+    [
+        "sorry",
+        "thank",
+        "welcome",
+        "happy to",
+        "glad",
+        "please contact",
+        "let me know",
+        "support",
+        "gern",
+        "danke",
+        "merci",
+        "gracias",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
 }
 
 /// Whether the answer speaks of what was asked.
@@ -157,6 +179,19 @@ const RUDE: &[&str] = &[
     "genius",
     "seriously?",
     "figure it out",
+    "should have measured",
+    "nobody forced you",
+    "do they?",
+    "watch your language",
+    "calm down",
+    "like an adult",
+    "did you really think",
+    "inutile de crier",
+    "would have told you",
+    "are you sure you",
+    "even a child",
+    "took you long enough",
+    "nobody here cares",
     "bother",
 ];
 

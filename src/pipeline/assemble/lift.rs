@@ -189,7 +189,9 @@ fn lift_usage(view: &mut Span, spans: &[(usize, &Span)]) {
     let used: Vec<Usage> = calls.iter().filter_map(|s| s.usage).collect();
     if !used.is_empty() {
         let mut total = Usage::default();
-        used.iter().for_each(|u| total.add(u));
+        for one in &used {
+            total.add(one);
+        }
         view.usage = Some(total);
     }
     let costs: Vec<f64> = calls.iter().filter_map(|s| s.cost_usd).collect();

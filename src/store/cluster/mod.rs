@@ -118,7 +118,7 @@ impl Cluster {
         if !data.join("PG_VERSION").exists() {
             process::initdb(&binaries, &identity, &dir, &data).await?;
         }
-        let server = Server::start(&binaries, &identity, &dir, durable).await?;
+        let server = Server::start(&binaries, &identity, &dir, durable)?;
         let url = |database: &str| {
             let text = format!("postgres://assize:{}@127.0.0.1:{}/{database}", password.expose_secret(), server.port);
             SecretString::from(text)
@@ -149,7 +149,7 @@ impl Cluster {
         tokio::time::sleep(down_for).await;
         process::stop_leftover(&self.dir.join("postgres")).await?;
         let port = self.server.port;
-        self.server = Server::start_on(&binaries, &identity, &self.dir, true, port).await?;
+        self.server = Server::start_on(&binaries, &identity, &self.dir, true, port)?;
         self.server.wait_ready(&self.url, PATIENCE).await
     }
 }

@@ -102,7 +102,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(
+    pub(super) fn start(
         binaries: &Binaries,
         identity: &Identity,
         dir: &Path,
@@ -112,10 +112,10 @@ impl Server {
             .and_then(|listener| listener.local_addr())
             .map_err(ClusterError::io("find a free port for", dir))?
             .port();
-        Self::start_on(binaries, identity, dir, durable, port).await
+        Self::start_on(binaries, identity, dir, durable, port)
     }
 
-    pub(super) async fn start_on(
+    pub(super) fn start_on(
         binaries: &Binaries,
         identity: &Identity,
         dir: &Path,

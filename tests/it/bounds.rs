@@ -1,0 +1,113 @@
+//! Every queue, body, wait and prompt has a bound, and reaching it is said.
+
+use crate::support::{ANSWERED, JUDGED, Service, config, sim, traces, with_judges};
+use assize::domain::verdict::Outcome;
+use assize::llm::sim::Faults;
+use std::sync::atomic::Ordering;
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_before_and_after_unpacking() {
+    let mut config = config(&[ANSWERED]);
+    config.server.body_bytes_max = 1_000;
+    let service = Service::start(config).await;
+    let json = [("content-type", "application/json")];
+    let (status, answer) = service.post("/v1/traces", &json, vec![b' '; 2_000]).await;
+    assert_eq!(status, 413);
+    assert!(String::from_utf8_lossy(&answer).contains("body_bytes_max"));
+    let bomb = zstd::encode_all(&vec![b' '; 1 << 20][..], 1).expect("memory can be written");
+    assert!(bomb.len() < 1_000);
+    let packed = [("content-type", "application/json"), ("content-encoding", "zstd")];
+    assert_eq!(service.post("/v1/traces", &packed, bomb).await.0, 413);
+    assert_eq!(service.post("/api/v1/traces", &json, vec![b' '; 2_000]).await.0, 413);
+}
+
+#[tokio::test]
+async fn over_the_backlog_senders_are_told_to_come_back() {
+    let mut config = config(&[ANSWERED]);
+    config.ingest.backlog_max = 10;
+    let service = Service::start(config).await;
+    service.app.backlog.store(10, Ordering::Relaxed);
+    let url = format!("{}/v1/traces", service.base);
+    let body = crate::support::fixture_bytes("openinference-openai.pb");
+    let request = service.http.post(url).header("content-type", "application/x-protobuf").body(body);
+    let response = request.send().await.expect("the service answers");
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "5");
+    assert_eq!(service.post("/api/v1/traces", &[], traces::trace("t", "x").to_string()).await.0, 429);
+}
+
+#[tokio::test]
+async fn over_the_pending_limit_senders_get_503() {
+    let mut config = config(&[ANSWERED]);
+    config.ingest.pending_spans_max = 5;
+    config.ingest.batch_wait_ms = 300;
+    let service = Service::start(config).await;
+    let send = |n: usize| {
+        let body = traces::trace(&format!("t{n}"), "Yes, within 30 days.").to_string();
+        let service = &service;
+        async move { service.post("/api/v1/traces", &[], body).await.0 }
+    };
+    let answers = futures_util::future::join_all((0..20).map(send)).await;
+    let (taken, refused) =
+        (answers.iter().filter(|s| **s == 200).count(), answers.iter().filter(|s| **s == 503).count());
+    assert_eq!(taken + refused, 20, "{answers:?}");
+    assert!((1..20).contains(&refused), "{answers:?}");
+    // What was answered with 200 is there, and only that.
+    service.verdicts(taken).await;
+}
+
+#[tokio::test]
+async fn too_much_text_and_too_small_a_window_are_outcomes_not_cuts() {
+    let (sim, base) = sim(Faults::default()).await;
+    let mut config = config(&[JUDGED, "name: narrow\npanel: [b]\nprompt: \"{{ answer }}\"\n"]);
+    with_judges(&mut config, &base, &["b"]);
+    with_judges(&mut config, &base, &["a"]);
+    config.judges.get_mut("b").expect("it is there").window_tokens = 2_000;
+    config.work.input_bytes_max = 20_000;
+    let service = Service::start(config).await;
+    service
+        .send(&[traces::trace("huge", &"word ".repeat(10_000)), traces::trace("wide", &"word ".repeat(2_000))])
+        .await;
+    let verdicts = service.verdicts(4).await;
+    let of = |id: &str, rubric: &str| {
+        let found = verdicts.iter().find(|v| v.trace_id == id && v.rubric == rubric).expect("a verdict each");
+        (found.outcome, found.explanation.clone())
+    };
+    let (outcome, why) = of("huge", "judged");
+    assert_eq!(outcome, Outcome::TooLarge);
+    assert!(why.contains("input_bytes_max"), "{why}");
+    let (outcome, why) = of("wide", "narrow");
+    assert_eq!(outcome, Outcome::TooLarge);
+    assert!(why.contains("window_tokens"), "{why}");
+    assert_eq!(of("wide", "judged").0, Outcome::Scored);
+    assert_eq!(sim.stats().requests, 1, "nothing is sent that does not fit");
+}
+
+#[tokio::test]
+async fn a_job_that_waited_too_long_is_expired() {
+    let mut config = config(&[ANSWERED]);
+    config.work.job_seconds_max = 0;
+    let service = Service::start(config).await;
+    service.send(&traces::many("t", 1)).await;
+    let verdict = service.verdicts(1).await.remove(0);
+    assert_eq!((verdict.outcome, verdict.score), (Outcome::Expired, None));
+}
+
+#[tokio::test]
+async fn no_more_is_claimed_than_can_be_evaluated() {
+    let (sim, base) = sim(Faults { latency_ms: 100, ..Faults::default() }).await;
+    let mut config = config(&[JUDGED]);
+    with_judges(&mut config, &base, &["a"]);
+    config.work.concurrency = 3;
+    let service = Service::start(config).await;
+    service.send(&traces::many("t", 20)).await;
+    let most = std::sync::atomic::AtomicI64::new(0);
+    crate::support::eventually("some are judged", || async {
+        most.fetch_max(service.app.bench.metrics.in_hand.get(), Ordering::Relaxed);
+        (sim.stats().answered >= 12).then_some(())
+    })
+    .await;
+    let most = most.load(Ordering::Relaxed);
+    assert!((1..=3).contains(&most), "{most} jobs were in hand at once");
+    service.verdicts(20).await;
+}

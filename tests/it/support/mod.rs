@@ -1,0 +1,221 @@
+//! Builders and fault tools of the integration tests.
+//!
+//! Its rule: each test has a database of its own; waiting is for a condition, with a bound, never for a time.
+
+pub mod intake;
+pub mod program;
+pub mod traces;
+
+use assize::app::App;
+use assize::config::{Config, Judge, Price};
+use assize::domain::clock::SystemClock;
+use assize::domain::verdict::Verdict;
+use assize::llm::sim::{Faults, Sim};
+use assize::pipeline::{self, Roles, ingest::Inbox};
+use assize::runtime::lifecycle::Lifecycle;
+use assize::server::{self, Guard};
+use assize::store::Store;
+use assize::store::cluster::{Cluster, fresh_database};
+use assize::store::verdicts::VerdictFilter;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The server that all tests share: `DATABASE_URL`, or a private one that goes with this process.
+async fn shared_server() -> SecretString {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+        return url.into();
+    }
+    let start = || async {
+        let dir = std::env::temp_dir().join(format!("assize-test-{}", std::process::id()));
+        Cluster::start(&dir, false).await.expect("a private Postgres starts")
+    };
+    CLUSTER.get_or_init(start).await.url().clone()
+}
+
+/// A database that nobody else uses.
+pub async fn database() -> SecretString {
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    fresh_database(&shared_server().await, &name).await.expect("a database can be made")
+}
+
+/// Waits until `probe` gives something.
+pub async fn eventually<T, F, Fut>(what: &str, mut probe: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "gave up waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Lets a fault last: the one place where a test lets time pass.
+pub async fn for_a_while(how_long: Duration) {
+    tokio::time::sleep(how_long).await;
+}
+
+/// Serves a router on a free loopback port; gives its base URL.
+pub async fn serve(router: axum::Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base = format!("http://{}", listener.local_addr().expect("it has an address"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    base
+}
+
+/// A configuration for tests: short waits, rubrics of the test.
+pub fn config(rubrics: &[&str]) -> Config {
+    let dir = tempfile::tempdir().expect("a folder").keep();
+    for (n, text) in rubrics.iter().enumerate() {
+        std::fs::write(dir.join(format!("{n}.yaml")), text).expect("a rubric can be written");
+    }
+    let mut config = Config::default();
+    config.rubrics.dir = dir;
+    config.assembly.quiet_ms = 50;
+    config.assembly.idle_ms = 400;
+    config.assembly.hard_cap_ms = 5_000;
+    config.assembly.tick_ms = 20;
+    config.work.poll_ms = 20;
+    config.work.retry_ms = 100;
+    config.work.retry_ms_max = 1_000;
+    config.export.poll_ms = 20;
+    config.export.retry_ms = 50;
+    config.export.retry_ms_max = 200;
+    config
+}
+
+/// A free rubric that always scores.
+pub const ANSWERED: &str = "name: answered\nchecks: [failure_to_answer]\n";
+
+/// A rubric with a panel.
+pub const JUDGED: &str = "name: judged\npanel: default\nprompt: \"{{ question }} {{ answer }}\"\n";
+
+/// Adds a panel of simulated judges that are at `base`.
+pub fn with_judges(config: &mut Config, base: &str, names: &[&str]) {
+    for name in names {
+        let judge = Judge {
+            model: format!("sim-{name}"),
+            base_url: Some(format!("{base}/v1")),
+            timeout_ms: 2_000,
+            price: Some(Price { input_usd_per_million: 1.0, output_usd_per_million: 4.0 }),
+            ..Judge::default()
+        };
+        config.judges.insert((*name).to_owned(), judge);
+    }
+    config.panels = BTreeMap::from([("default".to_owned(), names.iter().map(|n| (*n).to_owned()).collect())]);
+}
+
+/// A simulated judge over HTTP.
+pub async fn sim(faults: Faults) -> (Sim, String) {
+    let sim = Sim::new(faults);
+    let base = serve(sim.router()).await;
+    (sim, base)
+}
+
+/// The service, in this process.
+pub struct Service {
+    pub app: Arc<App>,
+    pub base: String,
+    pub http: reqwest::Client,
+    life: Lifecycle,
+}
+
+impl Service {
+    /// Starts it on a database of its own.
+    pub async fn start(config: Config) -> Self {
+        Self::start_on(&database().await, config).await
+    }
+
+    /// Starts it on a given database.
+    pub async fn start_on(url: &SecretString, config: Config) -> Self {
+        let database = &config.database;
+        let acquire = Duration::from_millis(database.acquire_ms_max);
+        let store = Store::connect(url, database.connections_max, acquire).await.expect("the database is there");
+        store.migrate().await.expect("the tables can be made");
+        let app = App::build(config, store, Arc::new(SystemClock)).await.expect("a valid configuration");
+        let life = Lifecycle::default();
+        let router = server::router(&app, Some(Inbox::start(&app, &life)), Guard::default());
+        let base = serve(router).await;
+        pipeline::start(&app, Roles { ingest: true, work: true, export: true }, &life);
+        let http = assize::runtime::http::client(PATIENCE).expect("an HTTP client");
+        Self { app, base, http, life }
+    }
+
+    /// Sends a body and gives status and answer.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> (u16, Vec<u8>) {
+        let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.expect("the service answers");
+        (response.status().as_u16(), response.bytes().await.expect("a body").to_vec())
+    }
+
+    /// Sends native traces, one a line, and demands that all are taken.
+    pub async fn send(&self, traces: &[serde_json::Value]) {
+        let body: String = traces.iter().map(|t| format!("{t}\n")).collect();
+        let (status, answer) = self.post("/api/v1/traces", &[("content-type", "application/x-ndjson")], body).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    }
+
+    /// A JSON answer.
+    pub async fn get(&self, path: &str) -> serde_json::Value {
+        let response = self.http.get(format!("{}{path}", self.base)).send().await.expect("the service answers");
+        response.json().await.expect("it is JSON")
+    }
+
+    /// Waits until exactly `count` verdicts are stored and nothing is left to do.
+    pub async fn verdicts(&self, count: usize) -> Vec<Verdict> {
+        wait_for_verdicts(&self.app.store, count).await
+    }
+
+    /// Stops it, softly, then hard after `drain`.
+    pub async fn stop(&self, drain: Duration) {
+        self.life.stop(drain, std::future::pending()).await;
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.life.hard.cancel();
+        self.life.soft.cancel();
+    }
+}
+
+/// Waits until exactly `count` verdicts are stored and no job is left; more than that is a failure.
+pub async fn wait_for_verdicts(store: &Store, count: usize) -> Vec<Verdict> {
+    let limit = i64::try_from(count + 10).expect("a small number");
+    eventually(&format!("{count} verdicts"), || async {
+        let found = store.verdicts(&VerdictFilter { limit, ..VerdictFilter::default() }).await.ok()?;
+        assert!(found.len() <= count, "{} verdicts where {count} were expected", found.len());
+        let stats = store.queue_stats(chrono::Utc::now()).await.ok()?;
+        let idle = stats.ready + stats.delayed + stats.leased + stats.open_traces == 0;
+        (found.len() == count && idle).then_some(found)
+    })
+    .await
+}
+
+/// A fixture's path.
+pub fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A fixture's content.
+pub fn fixture_bytes(name: &str) -> Vec<u8> {
+    std::fs::read(fixture(name)).expect("the fixture is there")
+}
