@@ -6,6 +6,9 @@
 //!
 //! `cargo bench --bench pipeline -- --traces 50000 --rounds 3`
 
+#![expect(clippy::disallowed_methods, reason = "the doors are for the program; benches stand outside of it")]
+#![expect(clippy::format_collect, reason = "bench data is small and reads better so")]
+
 use assize::app::App;
 use assize::config::Config;
 use assize::domain::chat::BoxFuture;

@@ -30,16 +30,16 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
     let question = trace.question().unwrap_or_default();
     let known_terms: HashSet<String> = sources.iter().flat_map(|s| terms(s)).collect();
     let asked_terms: HashSet<String> = terms(question).into_iter().collect();
-    let known_numbers: HashSet<String> =
-        sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).chain(cited(trace)).collect();
+    let known_numbers: HashSet<String> = sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).collect();
     let mut supports = Vec::new();
     let mut evidence: Vec<Value> = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
     for sentence in sentences(&answer) {
-        let own = terms(sentence.text);
+        let words = without_citations(trace, sentence.text);
+        let own = terms(&words);
         // Words of the question say nothing about support: an answer repeats them whether it is true or not.
         let telling: Vec<&String> = own.iter().filter(|t| !asked_terms.contains(*t)).collect();
-        let stray: Vec<String> = numbers(sentence.text).into_iter().filter(|n| !known_numbers.contains(n)).collect();
+        let stray: Vec<String> = numbers(&words).into_iter().filter(|n| !known_numbers.contains(n)).collect();
         if telling.is_empty() && stray.is_empty() {
             continue;
         }
@@ -65,9 +65,10 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
     CheckResult::new(NAME, score >= SUPPORT_MIN, score, detail)
 }
 
-/// Numbers in the documents' ids, which an answer that cites its sources repeats.
-fn cited(trace: &Trace) -> Vec<String> {
-    trace.view.documents.iter().filter_map(|d| d.id.as_deref()).flat_map(numbers).collect()
+/// A sentence without the ids of documents that it cites, which are not its own words.
+fn without_citations(trace: &Trace, sentence: &str) -> String {
+    let ids = trace.view.documents.iter().filter_map(|d| d.id.as_deref()).filter(|id| id.len() > 1);
+    ids.fold(sentence.to_owned(), |text, id| if text.contains(id) { text.replace(id, " ") } else { text })
 }
 
 /// What the answer may rest on: documents and the results of tools.

@@ -69,7 +69,7 @@ mod tests {
     #[rstest]
     #[case(Combine::Mean, 0.5)]
     #[case(Combine::Median, 0.4)]
-    #[case(Combine::Weighted, 0.65)]
+    #[case(Combine::Weighted, 0.66)]
     #[case(Combine::Strongest, 0.9)]
     #[case(Combine::Majority, 0.3)]
     fn each_rule_does_what_it_says(#[case] rule: Combine, #[case] expected: f64) {

@@ -342,7 +342,7 @@ mod tests {
             (format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"), 7, "both could hold"),
             (format!("{GOOD}evaluates: session\n"), 7, "not"),
             ("name: x\n".to_owned(), 1, "neither"),
-            ("name: [\n".to_owned(), 2, ""),
+            ("name: [\n".to_owned(), 1, "expected a string"),
         ] {
             let error = parse(&source).expect_err("invalid");
             let text = error.to_string();

@@ -81,8 +81,8 @@ async fn fault_kill_9_under_load_loses_nothing_and_doubles_nothing() {
     assert!(decided <= accepted.len() + kills.len(), "{decided} decided, {} accepted", accepted.len());
     let verdicts = wait_for_verdicts(&store, decided * 2).await;
     each_once(&verdicts, decided, 2);
-    let judged: HashSet<&str> = verdicts.iter().map(|v| v.trace_id.as_str()).collect();
-    assert!(accepted.iter().all(|id| judged.contains(id.as_str())), "an accepted trace was lost");
+    let ended: HashSet<&str> = verdicts.iter().map(|v| v.trace_id.as_str()).collect();
+    assert!(accepted.iter().all(|id| ended.contains(id.as_str())), "an accepted trace was lost");
     assert!(verdicts.iter().all(|v| v.outcome == Outcome::Scored));
     // Two judges a job; those in flight at a kill may be asked again.
     let paid = sim.stats().requests;
@@ -106,7 +106,7 @@ async fn fault_postgres_crash_under_load_loses_nothing_and_doubles_nothing() {
     let service = Service::start_on(&url, config).await;
     service.send(&traces::many("before", 150)).await;
     for_a_while(Duration::from_millis(250)).await;
-    let (_, crashed) = tokio::join!(
+    let ((), crashed) = tokio::join!(
         async {
             // What is sent while the database is away is refused, in so many words, and accepted later.
             let body = traces::trace("during", "Yes, within 30 days.").to_string();

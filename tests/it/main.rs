@@ -2,6 +2,9 @@
 //!
 //! `support` has builders and fault tools. The only stand-ins are the simulated judge and recorders of what sinks get.
 
+#![expect(clippy::disallowed_methods, reason = "the doors are for the program; tests stand outside of it")]
+#![expect(clippy::format_collect, reason = "test data is small and reads better so")]
+
 mod bounds;
 mod commands;
 mod datadog;
