@@ -23,17 +23,28 @@ async fn a_body_over_the_limit_is_413_before_and_after_unpacking() {
 
 #[tokio::test]
 async fn over_the_backlog_senders_are_told_to_come_back() {
-    let mut config = config(&[ANSWERED]);
+    let (sim, judge) = sim(Faults { hang_rate: 1.0, ..Faults::default() }).await;
+    let mut config = config(&[JUDGED]);
+    with_judges(&mut config, &judge, &["a"]);
+    config.work.attempts_max = 100;
     config.ingest.backlog_max = 10;
     let service = Service::start(config).await;
-    service.app.backlog.store(10, Ordering::Relaxed);
-    let url = format!("{}/v1/traces", service.base);
+    service.send(&traces::many("t", 15)).await;
+    // The judge hangs, so the jobs stay; the count that the door goes by is taken every other second.
     let body = crate::support::fixture_bytes("openinference-openai.pb");
-    let request = service.http.post(url).header("content-type", "application/x-protobuf").body(body);
-    let response = request.send().await.expect("the service answers");
-    assert_eq!(response.status(), 429);
-    assert_eq!(response.headers()["retry-after"], "5");
-    assert_eq!(service.post("/api/v1/traces", &[], traces::trace("t", "x").to_string()).await.0, 429);
+    let url = format!("{}/v1/traces", service.base);
+    let refused = crate::support::eventually("the door is closed", || async {
+        let request = service.http.post(&url).header("content-type", "application/x-protobuf").body(body.clone());
+        request.send().await.ok().filter(|response| response.status() == 429)
+    })
+    .await;
+    assert_eq!(refused.headers()["retry-after"], "5");
+    assert_eq!(service.post("/api/v1/traces", &[], traces::trace("u", "x").to_string()).await.0, 429);
+    sim.set_faults(Faults::default());
+    crate::support::eventually("it is open again", || async {
+        (service.post("/api/v1/traces", &[], traces::trace("u", "x").to_string()).await.0 == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
