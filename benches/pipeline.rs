@@ -129,14 +129,14 @@ async fn worker(url: &SecretString, traces: usize) -> (Duration, [f64; 3]) {
     let mut app = App::build(config, store(url).await, Arc::new(SystemClock)).await.expect("a valid configuration");
     Arc::get_mut(&mut app).expect("nobody else has it yet").sinks = vec![Arc::new(Unsent)];
     let life = Lifecycle::default();
-    let router = server::router(&app, Some(Inbox::start(&app, &life)), Guard::default());
+    let router = server::router(&app, Some(Inbox::start(&app, &life)), false, Guard::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let target = format!("http://{}/api/v1/traces", listener.local_addr().expect("it has an address"));
     let stop = life.soft.clone();
     life.spawn("server", async move {
         server::serve(listener, router, stop.cancelled_owned()).await.expect("it serves");
     });
-    pipeline::start(&app, Roles { ingest: true, work: true, export: false }, &life);
+    pipeline::start(&app, Roles { ingest: true, work: true, export: false, web: false }, &life);
     // Bodies are made before the clock starts: the load's own cost is not the worker's.
     let bodies: Vec<String> = (0..traces.div_ceil(PER_REQUEST))
         .map(|b| (b * PER_REQUEST..((b + 1) * PER_REQUEST).min(traces)).map(|n| format!("{}\n", trace(n))).collect())

@@ -138,6 +138,7 @@ CREATE TABLE verdicts (
     span_id text,
     rubric text NOT NULL,
     rubric_version text NOT NULL,
+    kind text NOT NULL,
     outcome text NOT NULL CHECK (outcome IN ('scored', 'not_applicable', 'filtered', 'sampled_out', 'judge_error',
                                              'over_budget', 'too_large', 'expired')),
     score double precision CHECK (score BETWEEN 0 AND 1),
@@ -172,6 +173,7 @@ COMMENT ON COLUMN verdicts.trace_id IS 'The trace.';
 COMMENT ON COLUMN verdicts.span_id IS 'The span, for rubrics that judge spans.';
 COMMENT ON COLUMN verdicts.rubric IS 'The rubric.';
 COMMENT ON COLUMN verdicts.rubric_version IS 'Its version.';
+COMMENT ON COLUMN verdicts.kind IS 'score, boolean or category: what the rubric asks for.';
 COMMENT ON COLUMN verdicts.outcome IS 'How it ended; a score exists exactly when it is scored.';
 COMMENT ON COLUMN verdicts.score IS '0 to 1, 1 is good.';
 COMMENT ON COLUMN verdicts.raw IS 'The score on the rubric''s own scale.';

@@ -43,7 +43,7 @@ pub async fn run(store: &Store, traces: usize) -> Duration {
         };
     }
     while let Some(rest) = store.take_due(now, BATCH).await.expect("due") {
-        rest.settle(Settlement::default(), now).await.expect("nothing to write");
+        rest.settle(Settlement::default(), &[], now).await.expect("nothing to write");
     }
     assert_eq!(judged.load(Ordering::Relaxed), traces, "the floor writes every row");
     start.elapsed()
@@ -65,7 +65,7 @@ async fn one_connection(
                 break due;
             }
         };
-        due.settle(batch.settlement, now).await.expect("traces and jobs");
+        due.settle(batch.settlement, &[], now).await.expect("traces and jobs");
         judged.fetch_add(judge(&store, now).await, Ordering::Relaxed);
     }
 }

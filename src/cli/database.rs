@@ -59,7 +59,10 @@ async fn address(config: &Config) -> anyhow::Result<(SecretString, Option<Cluste
         Ok(cluster) => Ok((cluster.url().clone(), Some(cluster))),
         // Another process of ours, most likely `serve`, runs it: use it together.
         Err(ClusterError::InUse { dir: busy }) => match cluster::running(dir).await {
-            Some(url) => Ok((url, None)),
+            Some(url) => {
+                tracing::warn!("using the private Postgres of another assize process; it goes when that process stops");
+                Ok((url, None))
+            }
             None => Err(ClusterError::InUse { dir: busy }.into()),
         },
         Err(error) => Err(error.into()),

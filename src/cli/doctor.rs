@@ -107,12 +107,20 @@ fn rubrics(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// Says when a judge's cost cannot be counted.
+fn price(judge: &crate::config::Judge) -> &'static str {
+    let known = judge.price.is_some() || crate::llm::judges::list_price(&judge.model).is_some();
+    if known { "" } else { "; its price is unknown, so its cost counts as 0 (set price)" }
+}
+
 /// Asks each endpoint for its models, which costs nothing.
 async fn judges(config: &Config, findings: &mut Findings) {
     if config.judges.is_empty() {
+        let needed = Bench::build(config.clone(), Arc::new(SystemClock))
+            .is_ok_and(|b| b.rubrics.load().states().values().any(|s| s.as_str() == "no_judge"));
         findings.say(
             "judges",
-            true,
+            !needed,
             "none configured: only rubrics of deterministic checks judge; set OPENAI_API_KEY or add [judges.NAME]",
         );
     }
@@ -125,7 +133,9 @@ async fn judges(config: &Config, findings: &mut Findings) {
             request = request.bearer_auth(key.expose_secret());
         }
         match request.send().await {
-            Ok(r) if r.status().is_success() => findings.say(what, true, format!("{} at {base} answers", judge.model)),
+            Ok(r) if r.status().is_success() => {
+                findings.say(what, true, format!("{} at {base} answers{}", judge.model, price(judge)));
+            }
             Ok(r) if r.status().as_u16() == 401 => {
                 findings.say(what, false, format!("{base} refuses the key; set {}", judge.api_key_env));
             }

@@ -13,6 +13,7 @@ use crate::llm::sim::{Faults, Sim};
 use crate::pipeline::enqueue::{Enqueued, enqueue};
 use crate::pipeline::evaluate::{Bounds, evaluate};
 use crate::pipeline::{aggregate, estimate};
+use crate::rubrics::catalog::State;
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
 use chrono::TimeDelta;
@@ -86,7 +87,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     }
     let rejected = input.rejected.len();
     let result = judge(&args, config, input).await;
-    life.stop(Duration::ZERO, std::future::ready(())).await;
+    life.stop(Duration::from_secs(1), std::future::pending()).await;
     let verdicts = result?;
     if let Some(path) = &args.out {
         write(path, &verdicts)?;
@@ -138,6 +139,10 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<
         let catalog = bench.rubrics.load();
         for (name, state) in catalog.states() {
             if let Some(why) = state.why().filter(|_| named.is_empty() || named.contains(&name)) {
+                // Green without the rubric that somebody just broke would be a lie.
+                if matches!(state, State::Broken(_)) {
+                    bail!("rubric {name} cannot be used: {why}");
+                }
                 eprintln!("rubric {name} does not judge: {why}");
             }
         }
@@ -152,6 +157,12 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<
     }
     if rubrics.is_empty() {
         bail!("no rubric is left to judge by");
+    }
+    for (name, _) in &args.min {
+        if !rubrics.iter().any(|r| r.name == *name) {
+            let known: Vec<&str> = rubrics.iter().map(|r| r.name.as_str()).collect();
+            bail!("--min names `{name}`, which is not judged here; there are {}", known.join(", "));
+        }
     }
     let bar = progress(input.traces.len() as u64);
     let verdicts: Vec<Vec<Verdict>> = stream::iter(input.traces)
@@ -192,7 +203,8 @@ async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &Pr
         kept: true,
         rule: "eval".to_owned(),
         probability: 1.0,
-        randomness: 0,
+        // The highest draw: above the threshold of any rubric's own sample.
+        randomness: crate::pipeline::sample::NEVER - 1,
         threshold: 0,
         source: "none".to_owned(),
     };
@@ -204,7 +216,8 @@ async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &Pr
             Enqueued::Verdict(verdict) => *verdict,
             Enqueued::Job(job) => {
                 let until = Instant::now() + Duration::from_millis(bench.config.work.lease_ms);
-                let bounds = Bounds { cancel: CancellationToken::new(), until, last: true };
+                let bounds =
+                    Bounds { cancel: CancellationToken::new(), until, last: true, only: true, quorum_is_enough: true };
                 // The last attempt always ends in an evaluation, unless it is cancelled, which nobody does here.
                 let evaluation = evaluate(bench, rubric, &trace, &job, &bounds).await.unwrap_or_default();
                 let only = rubric.name.starts_with("check:");

@@ -1,13 +1,10 @@
 //! `assize explain`: what happened to a trace, and why.
 
 use super::{Context, database::Database};
-use crate::app::App;
-use crate::domain::clock::SystemClock;
 use crate::pipeline::explain::{Explanation, explain};
 use serde_json::Value;
 use std::fmt::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -26,19 +23,15 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let config = context.config()?;
     let database = Database::open(&config, None).await?;
-    let story = async {
-        let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
-        anyhow::Ok(explain(&app, &args.trace_id, args.rubric.as_deref()).await?)
-    };
-    let story = story.await;
+    let story = explain(&database.store, &config.sampling, &args.trace_id, args.rubric.as_deref()).await;
     database.close().await;
     let story = story?;
-    println!("{}", if args.json { serde_json::to_string(&story)? } else { tell(&story) });
+    println!("{}", if args.json { serde_json::to_string(&story)? } else { tell(&story, args.rubric.as_deref()) });
     Ok(if story.is_known() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The story in lines.
-fn tell(story: &Explanation) -> String {
+fn tell(story: &Explanation, rubric: Option<&str>) -> String {
     let mut out = format!("trace {}\n", story.trace_id);
     let mut line = |text: String| writeln!(out, "  {text}").expect("a String can be written");
     let s = &story.sampling;
@@ -48,7 +41,7 @@ fn tell(story: &Explanation) -> String {
         s.source,
         unit(s.threshold),
         s.rule,
-        s.probability
+        rate(s.probability)
     );
     match story.state {
         "unknown" => {
@@ -57,12 +50,14 @@ fn tell(story: &Explanation) -> String {
         }
         "open" => {
             let due = story.due_at.map_or_else(String::new, |d| format!(", assembled at {d} unless more comes"));
-            line(format!("{} spans have come{due}", story.spans.0));
+            line(format!("{} have come{due}", count(story.spans.0, "span")));
         }
-        "nothing_to_judge" => line(format!("assembled from {} spans, none of them of a language model", story.spans.0)),
+        "nothing_to_judge" => {
+            line(format!("assembled from {}, none of a language model", count(story.spans.0, "span")));
+        }
         state => {
             let late = if story.spans.1 > 0 { format!(", {} came late", story.spans.1) } else { String::new() };
-            line(format!("assembled from {} spans{late}", story.spans.0));
+            line(format!("assembled from {}{late}", count(story.spans.0, "span")));
             line(format!("{}: {draw}", if state == "kept" { "kept" } else { "left out by sampling" }));
         }
     }
@@ -73,10 +68,23 @@ fn tell(story: &Explanation) -> String {
         let error = job.last_error.as_ref().map_or_else(String::new, |e| format!("; last attempt: {e}"));
         line(format!("{}: waits until {} (attempts {}){error}", job.rubric, job.visible_at, job.attempts));
     }
+    if let Some(name) = rubric.filter(|_| story.is_known() && story.verdicts.is_empty() && story.waiting.is_empty()) {
+        line(format!("{name}: no verdict and no job; is the name right, and was the rubric loaded then?"));
+    }
     for verdict in &story.verdicts {
         tell_verdict(&mut out, verdict);
     }
     out.trim_end().to_owned()
+}
+
+/// A rate without the last digits of its binary form.
+fn rate(probability: f64) -> f64 {
+    (probability * 1e9).round() / 1e9
+}
+
+/// `1 span`, `2 spans`.
+fn count(n: i32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// 56 bits as a number in [0,1].
@@ -99,7 +107,8 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
         line(format!("      {}", text("explanation")));
     }
     for (name, check) in verdict["checks"].as_object().into_iter().flatten() {
-        line(format!("      check {name}: {} {}", check["finding"].as_str().unwrap_or_default(), check["score"]));
+        let score = check["score"].as_f64().map_or_else(String::new, |s| format!(" {s}"));
+        line(format!("      check {name}: {}{score}", check["finding"].as_str().unwrap_or_default()));
     }
     for vote in verdict["votes"].as_array().into_iter().flatten() {
         let said = vote["error"].as_str().or(vote["reason"].as_str()).unwrap_or_default();

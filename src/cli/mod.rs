@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let context = Context { config_file: cli.config, ambient: Ambient::read() };
     let quiet = !matches!(cli.command, Command::Serve(_) | Command::Sim(_));
-    let filter = context.ambient.get("RUST_LOG").or(quiet.then_some("warn,sqlx=error,assize=warn"));
+    let filter = context.ambient.get("RUST_LOG").or(quiet.then_some("warn,sqlx=error,assize::app=off"));
     let json = context.config().is_ok_and(|config| config.log.json);
     telemetry::install(filter, json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -92,7 +92,13 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Each cause on a line of its own; none repeats the one above it.
             eprintln!("error: {error}");
-            error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
+            let mut last = error.to_string();
+            for cause in error.chain().skip(1).map(ToString::to_string) {
+                if !last.contains(&cause) {
+                    eprintln!("  because: {cause}");
+                }
+                last = cause;
+            }
             ExitCode::from(BAD_INPUT)
         }
     }

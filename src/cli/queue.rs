@@ -63,10 +63,10 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
             if args.json {
                 return Ok(serde_json::to_string(&dead)?);
             }
-            let rows = dead.into_iter().map(|e| {
-                vec![e.sink, e.verdict_id.to_string(), e.attempts.to_string(), e.last_error.unwrap_or_default()]
-            });
-            Ok(table::render(&["sink", "verdict", "attempts", "reason"], rows.collect()))
+            let rows = dead
+                .into_iter()
+                .map(|e| vec![e.sink, e.trace_id, e.rubric, e.attempts.to_string(), e.last_error.unwrap_or_default()]);
+            Ok(table::render(&["sink", "trace", "rubric", "attempts", "reason"], rows.collect()))
         }
         What::Redrive => {
             let count = store.redrive_events(now).await?;

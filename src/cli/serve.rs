@@ -94,7 +94,8 @@ async fn start(
     }
     let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
     let has = |role: Role| args.roles.contains(&role);
-    let roles = Roles { ingest: has(Role::Ingest), work: has(Role::Work), export: has(Role::Export) };
+    let roles =
+        Roles { ingest: has(Role::Ingest), work: has(Role::Work), export: has(Role::Export), web: has(Role::Web) };
     let open = guard.is_open();
     let life = Lifecycle::default();
     launch(&app, roles, guard, listener, &life);
@@ -111,7 +112,7 @@ async fn start(
 /// Starts the loops and the server; used by the demo too.
 pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, listener: TcpListener, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
-    let router = server::router(app, inbox, guard);
+    let router = server::router(app, inbox, roles.web, guard);
     let stop = life.soft.clone();
     life.spawn("server", async move {
         if let Err(error) = server::serve(listener, router, stop.cancelled_owned()).await {

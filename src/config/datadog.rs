@@ -26,9 +26,9 @@ pub struct Datadog {
     pub ml_app: Option<String>,
     /// Environment where the trace has none; `DD_ENV`.
     pub env: Option<String>,
-    /// Our own service name on metrics; `DD_SERVICE`.
+    /// Service on metrics where the trace has none; `DD_SERVICE`.
     pub service: String,
-    /// Our own version on metrics; `DD_VERSION`.
+    /// Version on metrics where the trace has none; `DD_VERSION`.
     pub version: Option<String>,
     /// Whether judges' reasons are sent along (they may quote the trace).
     pub send_reasoning: bool,

@@ -6,9 +6,14 @@
 /// Adds "did you mean" to a message of the form "unknown field `x`, expected one of `a`, `b`".
 #[must_use]
 pub fn explain(message: &str) -> String {
+    // figment writes "unknown field: found `x`, expected `one of `a`, `b``", serde "unknown field `x`, expected one of …".
+    let message = &message
+        .replace("unknown field: found `", "unknown field `")
+        .replace("expected `one of `", "expected one of `");
     let Some(at) = message.find("unknown field `").or_else(|| message.find("unknown variant `")) else {
         return message.to_owned();
     };
+    let message = &message.replace("``", "`");
     let names: Vec<&str> = message[at..].split('`').skip(1).step_by(2).collect();
     match names.split_first() {
         Some((wrong, known)) => match nearest(wrong, known.iter().copied()) {
@@ -37,6 +42,8 @@ mod tests {
         let text = explain("unknown field `prmpt`, expected one of `panel`, `prompt`, `pass` at line 3");
         assert!(text.ends_with("(did you mean `prompt`?)"), "{text}");
         assert_eq!(explain("invalid type"), "invalid type");
+        let figment = "unknown field: found `listn`, expected `one of `listen`, `drain_ms`` for key \"SERVER.LISTN\"";
+        assert!(explain(figment).ends_with("(did you mean `listen`?)"), "{}", explain(figment));
         assert_eq!(explain("unknown field `zzz`, expected `a`"), "unknown field `zzz`, expected `a`");
     }
 }

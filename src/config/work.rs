@@ -17,6 +17,8 @@ pub struct Work {
     pub lease_margin_ms: u64,
     /// Attempts until a job whose judges keep failing ends as `judge_error`.
     pub attempts_max: u32,
+    /// Attempts for which the whole panel is waited for; after them a quorum is enough.
+    pub full_panel_attempts: u32,
     /// Requests to one judge within one attempt.
     pub requests_per_attempt_max: u32,
     /// First wait after a failed attempt, in milliseconds; doubles, with jitter.
@@ -41,10 +43,11 @@ impl Default for Work {
             concurrency: 256,
             lease_ms: 180_000,
             lease_margin_ms: 10_000,
-            attempts_max: 8,
+            attempts_max: 12,
+            full_panel_attempts: 4,
             requests_per_attempt_max: 2,
             retry_ms: 2_000,
-            retry_ms_max: 60_000,
+            retry_ms_max: 600_000,
             job_seconds_max: 24 * 3_600,
             poll_ms: 500,
             record_batch_max: 500,

@@ -31,7 +31,6 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
     let mut root = fields(map, SpanKind::Agent)?;
     root.trace_id.clone_from(&trace_id);
     root.complete = true;
-    root.id_source = if is_w3c(&trace_id) { IdSource::Otel } else { IdSource::Native };
     let children = match map.get("spans") {
         None | Some(Value::Null) => &[][..],
         Some(Value::Array(list)) => list,
@@ -41,6 +40,9 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
         Some(id) => id.to_owned(),
         None => short_hash(&[trace_id.as_bytes(), b"root"], 16),
     };
+    // Only a span that its sender named can be joined elsewhere.
+    let named = map.get("span_id").and_then(Value::as_str).is_some_and(is_w3c_span);
+    root.id_source = if named && is_w3c(&trace_id) { IdSource::Otel } else { IdSource::Native };
     let mut spans = Vec::with_capacity(children.len() + 1);
     for (n, child) in children.iter().enumerate() {
         let place = |why: String| format!("`spans[{n}]`: {why}");
@@ -64,6 +66,10 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
 
 fn is_w3c(id: &str) -> bool {
     crate::domain::ids::trace_randomness(id).is_some()
+}
+
+fn is_w3c_span(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Fields that have a place; all others that are scalar become tags.

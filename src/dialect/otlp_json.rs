@@ -16,6 +16,7 @@ type Object = Map<String, Value>;
 
 pub(super) fn spans(body: &[u8]) -> Result<(Vec<WireSpan>, Vec<String>), DecodeError> {
     let request = parse(body)?;
+    right_door(&request, &["resourceSpans", "resource_spans"])?;
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (r, resource_spans) in list(&request, "resourceSpans", "resource_spans")?.iter().enumerate() {
         let Some(resource_spans) = resource_spans.as_object() else {
@@ -49,6 +50,7 @@ pub(super) fn count(signal: Signal, body: &[u8]) -> Result<u64, DecodeError> {
             [("resourceMetrics", "resource_metrics"), ("scopeMetrics", "scope_metrics"), ("metrics", "metrics")]
         }
     };
+    right_door(&request, &[names[0].0, names[0].1])?;
     let mut count = 0;
     for resource in list(&request, names[0].0, names[0].1)?.iter().filter_map(Value::as_object) {
         for scope in list(resource, names[1].0, names[1].1)?.iter().filter_map(Value::as_object) {
@@ -68,6 +70,17 @@ fn parse(body: &[u8]) -> Result<Object, DecodeError> {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(DecodeError("the body is not an OTLP request: it is JSON, but not an object".to_owned())),
         Err(e) => Err(DecodeError(format!("the body is not JSON: {e}"))),
+    }
+}
+
+/// A body of another signal would otherwise be taken for an empty one, and be lost without a word.
+fn right_door(request: &Object, wanted: &[&str]) -> Result<(), DecodeError> {
+    match request.keys().next() {
+        Some(first) if !wanted.iter().any(|name| request.contains_key(*name)) => Err(DecodeError(format!(
+            "the body has `{first}` where `{}` is wanted; was it sent to the wrong path?",
+            wanted[0]
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+/// How long to leave an endpoint alone that a person must repair.
+const UNUSABLE_WAIT: Duration = Duration::from_secs(60);
+
 /// A future that may cross threads, as a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -62,6 +65,14 @@ pub enum ChatError {
         /// From `Retry-After`.
         retry_after: Option<Duration>,
     },
+    /// 401, 402, 403, 404 or a spent quota: nothing is wrong with the request, somebody must repair the account.
+    #[error("unusable: the endpoint answered {status}: {code}; check the judge's key, model and quota")]
+    Unusable {
+        /// The HTTP status.
+        status: u16,
+        /// The provider's error code or type.
+        code: String,
+    },
     /// Any other status: asking again cannot help.
     #[error("rejected: the endpoint answered {status}: {code}")]
     Rejected {
@@ -82,11 +93,18 @@ impl ChatError {
         !matches!(self, Self::Rejected { .. })
     }
 
+    /// True when trying counts for nothing: the endpoint was too busy, or a person must act first. The job's deadline bounds it.
+    #[must_use]
+    pub fn is_no_attempt(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unusable { .. })
+    }
+
     /// How long the endpoint asked us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::Server { retry_after, .. } => *retry_after,
+            Self::Unusable { .. } => Some(UNUSABLE_WAIT),
             _ => None,
         }
     }

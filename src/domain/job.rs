@@ -43,6 +43,7 @@ impl Job {
             span_id: None,
             rubric: self.rubric.to_string(),
             rubric_version: self.rubric_version.to_string(),
+            kind: super::rubric::OutputKind::default(),
             outcome,
             score: None,
             raw: serde_json::Value::Null,

@@ -143,6 +143,31 @@ pub enum Output {
     },
 }
 
+/// The kind of an output, without its details.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputKind {
+    /// A number.
+    #[default]
+    Score,
+    /// Yes or no.
+    Boolean,
+    /// A label.
+    Category,
+}
+
+impl Output {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> OutputKind {
+        match self {
+            Self::Score { .. } => OutputKind::Score,
+            Self::Boolean { .. } => OutputKind::Boolean,
+            Self::Category { .. } => OutputKind::Category,
+        }
+    }
+}
+
 fn unit_range() -> (f64, f64) {
     (0.0, 1.0)
 }

@@ -209,6 +209,8 @@ pub struct Verdict {
     pub rubric: String,
     /// Hash of what the rubric said.
     pub rubric_version: String,
+    /// What the rubric asks for.
+    pub kind: super::rubric::OutputKind,
     /// How it ended.
     pub outcome: Outcome,
     /// In [0,1], 1 = good; present exactly when the outcome is `scored`.

@@ -177,11 +177,12 @@ async fn refused(response: reqwest::Response) -> ChatError {
             // A spent quota is also a 429, but waiting does not bring money.
             let code = error_code(response).await;
             if code == "insufficient_quota" {
-                ChatError::Rejected { status, code }
+                ChatError::Unusable { status, code }
             } else {
                 ChatError::RateLimited { retry_after }
             }
         }
+        401..=404 => ChatError::Unusable { status, code: error_code(response).await },
         408 | 409 | 500..=599 => ChatError::Server { status, retry_after },
         _ => ChatError::Rejected { status, code: error_code(response).await },
     }
@@ -196,7 +197,7 @@ async fn error_code(response: reqwest::Response) -> String {
     code.filter(plain).unwrap_or("no code").to_owned()
 }
 
-/// `Retry-After-Ms`, or `Retry-After` in seconds or as a date.
+/// `Retry-After-Ms`, or `Retry-After` in seconds.
 fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
     if let Some(ms) = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok()) {

@@ -7,13 +7,21 @@
 use super::client::{ClientError, OpenAiModel};
 use super::prices;
 use crate::config::{Judge, Price};
-use crate::domain::chat::ChatModel;
+use crate::domain::chat::{ChatError, ChatModel};
 use crate::domain::message::Usage;
+use chrono::{DateTime, Utc};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+/// The built-in list price of a model, where there is one.
+#[must_use]
+pub fn list_price(model: &str) -> Option<Price> {
+    prices::of(model)
+}
 
 /// One judge, ready to be asked.
 #[derive(Debug)]
@@ -27,6 +35,8 @@ pub struct JudgeHandle {
     /// Its price; `None` when neither the configuration nor the list knows it.
     pub price: Option<Price>,
     limiter: Option<DefaultDirectRateLimiter>,
+    /// When a failure was last logged, in Unix seconds.
+    noted_at: AtomicI64,
 }
 
 impl JudgeHandle {
@@ -40,7 +50,18 @@ impl JudgeHandle {
             let burst = NonZeroU32::new((rpm.get() / 60).max(1)).unwrap_or(NonZeroU32::MIN);
             RateLimiter::direct(Quota::with_period(gap).expect("a minute divided is not zero").allow_burst(burst))
         });
-        Self { name: name.to_owned(), config, model, price, limiter }
+        Self { name: name.to_owned(), config, model, price, limiter, noted_at: AtomicI64::new(0) }
+    }
+
+    /// Says in the log that the judge fails, at most every ten seconds; the text has no words of prompts or replies.
+    pub fn note(&self, error: &ChatError, now: DateTime<Utc>) {
+        const EVERY_SECONDS: i64 = 10;
+        let (last, seconds) = (self.noted_at.load(Ordering::Relaxed), now.timestamp());
+        if seconds - last >= EVERY_SECONDS
+            && self.noted_at.compare_exchange(last, seconds, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            tracing::warn!(judge = self.name, %error, "a judge fails; its jobs are tried again");
+        }
     }
 
     /// Waits until a request may be sent.

@@ -41,6 +41,7 @@ pub fn aggregate(
 ) -> Verdict {
     let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels(&trace.view), now);
     verdict.join = join_ids(&trace.view);
+    verdict.kind = rubric.output.kind();
     verdict.latency_ms = evaluation.latency_ms;
     // Not `sum`, which gives minus zero for no votes.
     verdict.cost_usd = evaluation.votes.iter().fold(0.0, |total, vote| total + vote.cost_usd);
@@ -48,7 +49,7 @@ pub fn aggregate(
         verdict.outcome = outcome;
         verdict.explanation = why;
     } else if let Some((check, passed)) = decided_by_check(rubric, &evaluation.checks) {
-        by_check(&mut verdict, check, passed);
+        by_check(&mut verdict, rubric, check, passed);
     } else if rubric.panel.is_empty() {
         by_all_checks(&mut verdict, rubric, &evaluation.checks);
     } else {
@@ -59,9 +60,10 @@ pub fn aggregate(
     verdict
 }
 
-fn by_check(verdict: &mut Verdict, check: &CheckResult, passed: bool) {
+fn by_check(verdict: &mut Verdict, rubric: &Rubric, check: &CheckResult, passed: bool) {
     let score = check.score.unwrap_or_default();
     scored(verdict, score, passed, "check");
+    say(verdict, &rubric.output, passed);
     verdict.confidence = Some((score - 0.5).abs() * 2.0);
     verdict.explanation = explain(check);
 }
@@ -75,13 +77,31 @@ fn by_all_checks(verdict: &mut Verdict, rubric: &Rubric, checks: &[CheckResult])
     match worst {
         Some(check) => {
             let score = check.score.unwrap_or_default();
-            scored(verdict, score, score >= rubric.pass, "check");
-            verdict.explanation = explain(check);
+            by_check(verdict, rubric, check, score >= rubric.pass);
+            verdict.confidence = None;
         }
         None => {
             verdict.outcome = Outcome::NotApplicable;
             let why = checks.first().and_then(|c| c.detail.get("reason")).and_then(Value::as_str);
             why.unwrap_or("no check applies").clone_into(&mut verdict.explanation);
+        }
+    }
+}
+
+/// A check's verdict in the words of the rubric's output, so that a label has one type whoever decided.
+fn say(verdict: &mut Verdict, output: &Output, passed: bool) {
+    match output {
+        Output::Score { .. } => verdict.raw = raw(output, verdict.score.unwrap_or_default()),
+        Output::Boolean { better } => {
+            let yes = passed == (*better == crate::domain::rubric::Better::Higher);
+            verdict.raw = json!(yes);
+            verdict.label = Some(yes.to_string());
+        }
+        Output::Category { values } => {
+            let side = |x: f64| if passed { x } else { -x };
+            let best = values.iter().max_by(|a, b| side(*a.1).total_cmp(&side(*b.1)));
+            verdict.label = best.map(|(label, _)| label.clone());
+            verdict.raw = json!(verdict.label);
         }
     }
 }
@@ -99,7 +119,7 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BT
         let errors: Vec<String> =
             votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
         verdict.explanation = format!(
-            "{} of {} judges voted, {} are needed; {}",
+            "{} of {} judges voted, needed: {}; {}",
             given.len(),
             rubric.panel.len(),
             quorum(rubric.panel.len()),

@@ -6,7 +6,7 @@
 
 mod lift;
 
-use super::{enqueue, ingest::note, sample};
+use super::{enqueue, note, sample};
 use crate::app::App;
 use crate::domain::policy::SampleDecision;
 use crate::domain::span::{Span, SpanKind};
@@ -71,7 +71,7 @@ async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime
     let at_once: Vec<(String, &'static str)> =
         settlement.verdicts.iter().map(|v| (v.rubric.clone(), v.outcome.as_str())).collect();
     let has_jobs = !settlement.jobs.is_empty();
-    due.settle(settlement, now).await?;
+    due.settle(settlement, &app.sink_names(), now).await?;
     metrics.traces_decided.with_label_values(&["true"]).inc_by(kept);
     metrics.traces_decided.with_label_values(&["false"]).inc_by(left);
     metrics.spans_late.inc_by(late);

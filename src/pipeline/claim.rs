@@ -5,7 +5,7 @@
 //! wait under a lease that nobody works on.
 
 use super::evaluate::{Bounds, Disposition, EvalError, evaluate};
-use super::ingest::note;
+use super::note;
 use super::record::{Done, Recorder};
 use super::{aggregate, enqueue};
 use crate::app::App;
@@ -122,7 +122,8 @@ impl Worker {
 
     async fn release(&self, leases: Vec<Lease<Job>>) {
         let now = self.app.bench.clock.now();
-        let back = leases.into_iter().map(|lease| Unsettled { lease, at: now, votes: Vec::new(), error: None });
+        let back =
+            leases.into_iter().map(|lease| Unsettled { lease, at: now, votes: Vec::new(), error: None, counts: false });
         if let Err(error) = self.app.store.give_back(back.collect()).await {
             note(&self.app, &error, "leases could not be released, they will run out");
         }
@@ -169,7 +170,7 @@ impl Worker {
             Err(error) => {
                 note(app, &error, "a rubric version could not be read, trying the job again");
                 let at = app.bench.clock.now() + TimeDelta::seconds(5);
-                return Done::Unsettled(Unsettled { lease, at, votes: Vec::new(), error: None });
+                return Done::Unsettled(Unsettled { lease, at, votes: Vec::new(), error: None, counts: false });
             }
         };
         let job = &lease.item;
@@ -190,7 +191,8 @@ impl Worker {
         let left = (lease.until - self.app.bench.clock.now()).to_std().unwrap_or_default();
         let until = Instant::now() + left.saturating_sub(Duration::from_millis(config.lease_margin_ms));
         let last = lease.item.attempts.cast_unsigned() >= config.attempts_max;
-        Bounds { cancel: self.life.hard.clone(), until, last }
+        let quorum_is_enough = lease.item.attempts.cast_unsigned() >= config.full_panel_attempts;
+        Bounds { cancel: self.life.hard.clone(), until, last, only: false, quorum_is_enough }
     }
 
     fn unsettled(&self, lease: Lease<Job>, error: EvalError) -> Unsettled {
@@ -202,14 +204,15 @@ impl Worker {
             longest: Duration::from_millis(config.retry_ms_max),
         };
         let reason = error.reason();
-        let (at, word) = match error.disposition(&lease.item, backoff, now) {
-            Disposition::Retry { at } => (at, "judges"),
-            Disposition::Interrupted => (now, "interrupted"),
+        let (at, counts, word) = match error.disposition(&lease.item, backoff, now) {
+            Disposition::Retry { at, counts: true } => (at, true, "judges"),
+            Disposition::Retry { at, counts: false } => (at, false, "held_up"),
+            Disposition::Interrupted => (now, false, "interrupted"),
         };
         bench.metrics.attempts_failed.with_label_values(&[word]).inc();
         let votes = error.into_votes();
         self.count_cost(&votes, &lease.item.votes);
-        Unsettled { lease, at, votes, error: reason }
+        Unsettled { lease, at, votes, error: reason, counts }
     }
 
     /// Counts what this attempt spent, not what earlier ones did.

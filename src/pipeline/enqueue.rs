@@ -84,7 +84,8 @@ fn one(
         None => Enqueued::Job(job),
         Some((outcome, why)) => {
             let verdict = job.unscored(outcome, why, labels(&trace.view), now);
-            Enqueued::Verdict(Box::new(Verdict { join: join_ids(&trace.view), ..verdict }))
+            let join = join_ids(&trace.view);
+            Enqueued::Verdict(Box::new(Verdict { join, kind: rubric.output.kind(), ..verdict }))
         }
     }
 }

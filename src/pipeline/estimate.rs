@@ -1,6 +1,6 @@
 //! Verdicts → corrected means and pass rates, by rubric and prompt version.
 //!
-//! Called by `cli::demo` and the read API. Its rule: every mean is weighted by the inverse of the inclusion probability (Hájek),
+//! Called by `cli::demo` and `cli::eval`. Its rule: every mean is weighted by the inverse of the inclusion probability (Hájek),
 //! and only scored verdicts are in it; the other outcomes are counted beside it. The way not taken: a plain mean over what
 //! happened to be judged, which is wrong as soon as two traces had different rates.
 

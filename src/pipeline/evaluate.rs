@@ -38,6 +38,8 @@ pub enum EvalError {
         reason: String,
         /// The longest wait that an endpoint asked for.
         asked: Option<Duration>,
+        /// Whether it counts as an attempt: not when every open judge was too busy or must be repaired first.
+        counts: bool,
     },
     /// We are stopping, or the lease is about to run out.
     Interrupted {
@@ -49,10 +51,12 @@ pub enum EvalError {
 /// What is to be done with the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Try again then; the attempt counts.
+    /// Try again then.
     Retry {
         /// When.
         at: DateTime<Utc>,
+        /// Whether the attempt counts.
+        counts: bool,
     },
     /// Give the attempt back.
     Interrupted,
@@ -81,9 +85,9 @@ impl EvalError {
     pub fn disposition(&self, job: &Job, backoff: Backoff, now: DateTime<Utc>) -> Disposition {
         match self {
             Self::Interrupted { .. } => Disposition::Interrupted,
-            Self::Judges { asked, .. } => {
+            Self::Judges { asked, counts, .. } => {
                 let wait = backoff.wait(job.attempts.cast_unsigned(), *asked, job.id.as_bytes());
-                Disposition::Retry { at: now + wait }
+                Disposition::Retry { at: now + wait, counts: *counts }
             }
         }
     }
@@ -98,6 +102,10 @@ pub struct Bounds {
     pub until: Instant,
     /// Whether this is the last attempt, which ends in an evaluation whatever happens.
     pub last: bool,
+    /// Whether there is no other attempt whatever happens (a file is judged, not a queue).
+    pub only: bool,
+    /// Whether a quorum of the panel is enough by now.
+    pub quorum_is_enough: bool,
 }
 
 /// Evaluates a job.
@@ -133,10 +141,14 @@ pub async fn evaluate(
         return Err(EvalError::Interrupted { votes });
     }
     let open = panel::still_to_ask(&rubric.panel, &votes);
-    if !open.is_empty() && !bounds.last {
-        let failed: Vec<&str> = votes.iter().filter_map(|v| v.error.as_deref()).collect();
-        let reason = format!("{}: {}", open.join(", "), failed.join("; "));
-        return Err(EvalError::Judges { votes, reason, asked: answers.wait });
+    let given = votes.iter().filter(|v| v.score.is_some()).count();
+    let enough = bounds.quorum_is_enough && given >= panel::quorum(rubric.panel.len());
+    let counts = !answers.free;
+    let give_up = bounds.last && (counts || bounds.only);
+    if !open.is_empty() && !enough && !give_up {
+        let failed = votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?)));
+        let reason = failed.collect::<Vec<_>>().join("; ");
+        return Err(EvalError::Judges { votes, reason, asked: answers.wait, counts });
     }
     evaluation.votes = votes;
     done(evaluation)
@@ -190,6 +202,8 @@ struct Answers {
     votes: Vec<Vote>,
     interrupted: bool,
     wait: Option<Duration>,
+    /// Every failure was one that counts for nothing.
+    free: bool,
 }
 
 /// Asks every judge that has not voted yet, at the same time.
@@ -201,17 +215,18 @@ async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<Chat
                 Some(judge) => ask_judge(bench, judge, rubric, job, request).await,
                 None => {
                     let error = Some(format!("{FINAL}there is no judge `{name}` in the configuration"));
-                    (Vote { judge: name.to_owned(), error, ..Vote::default() }, None)
+                    (Vote { judge: name.to_owned(), error, ..Vote::default() }, Failure::default())
                 }
             }
         })
         .collect();
-    let mut answers = Answers { votes: Vec::new(), interrupted: false, wait: None };
+    let mut answers = Answers { votes: Vec::new(), interrupted: false, wait: None, free: true };
     loop {
         tokio::select! {
             next = calls.next() => match next {
-                Some((vote, wait)) => {
-                    answers.wait = answers.wait.max(wait);
+                Some((vote, failure)) => {
+                    answers.wait = answers.wait.max(failure.wait);
+                    answers.free &= vote.score.is_some() || failure.free;
                     answers.votes.push(vote);
                 }
                 None => return answers,
@@ -234,8 +249,16 @@ async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<Chat
             Vote { judge: name.to_owned(), error, attempts: 1, ..Vote::default() }
         })
         .collect();
+    answers.free &= silent.is_empty();
     answers.votes.extend(silent);
     answers
+}
+
+/// How the last request to a judge failed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failure {
+    wait: Option<Duration>,
+    free: bool,
 }
 
 /// Asks one judge, a bounded number of times within this attempt.
@@ -245,7 +268,7 @@ async fn ask_judge(
     rubric: &Rubric,
     job: &Job,
     request: &ChatRequest,
-) -> (Vote, Option<Duration>) {
+) -> (Vote, Failure) {
     let config = &bench.config.work;
     let start = Instant::now();
     let mut vote = Vote {
@@ -256,7 +279,7 @@ async fn ask_judge(
         ..Vote::default()
     };
     let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
-    let mut wait = None;
+    let mut failure = Failure::default();
     loop {
         judge.admit().await;
         let sent = Instant::now();
@@ -270,8 +293,9 @@ async fn ask_judge(
                 Err((error, again)) => (error, again),
             },
             Err(error) => {
-                wait = error.retry_after();
-                let again = error.can_pass() && !matches!(error, ChatError::RateLimited { .. });
+                failure = Failure { wait: error.retry_after(), free: error.is_no_attempt() };
+                let again = error.can_pass() && !error.is_no_attempt();
+                judge.note(&error, bench.clock.now());
                 let text = if error.can_pass() { error.to_string() } else { format!("{FINAL}{error}") };
                 (text, again)
             }
@@ -280,10 +304,10 @@ async fn ask_judge(
         if !again || vote.attempts >= config.requests_per_attempt_max {
             break;
         }
-        tokio::time::sleep(backoff.wait(vote.attempts, wait, job.id.as_bytes())).await;
+        tokio::time::sleep(backoff.wait(vote.attempts, failure.wait, job.id.as_bytes())).await;
     }
     vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    (vote, wait)
+    (vote, failure)
 }
 
 fn count(bench: &Bench, judge: &JudgeHandle, sent: Instant, answer: &Result<ChatReply, ChatError>) {
@@ -293,6 +317,7 @@ fn count(bench: &Bench, judge: &JudgeHandle, sent: Instant, answer: &Result<Chat
         Err(ChatError::RateLimited { .. }) => "rate_limited",
         Err(ChatError::Unreachable(_)) => "unreachable",
         Err(ChatError::Server { .. }) => "server_error",
+        Err(ChatError::Unusable { .. }) => "unusable",
         Err(ChatError::Rejected { .. }) => "rejected",
         Err(ChatError::Unreadable(_)) => "unreadable",
     };

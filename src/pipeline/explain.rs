@@ -4,12 +4,12 @@
 //! happen, so it cannot tell another story than the worker. The way not taken: logging decisions as text and searching it.
 
 use super::sample;
-use crate::app::App;
+use crate::config::Sampling;
 use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Outcome;
-use crate::store::StoreError;
 use crate::store::verdicts::VerdictFilter;
+use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -65,23 +65,28 @@ impl Explanation {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn explain(app: &App, trace_id: &str, rubric: Option<&str>) -> Result<Explanation, StoreError> {
+pub async fn explain(
+    store: &Store,
+    policy: &Sampling,
+    trace_id: &str,
+    rubric: Option<&str>,
+) -> Result<Explanation, StoreError> {
     let trace_id = trace_id.to_owned();
-    let open = app.store.open_trace(&trace_id).await?;
-    let stored = app.store.trace(&trace_id).await?;
+    let open = store.open_trace(&trace_id).await?;
+    let stored = store.trace(&trace_id).await?;
     let filter = VerdictFilter {
         trace_id: Some(trace_id.clone()),
         rubric: rubric.map(str::to_owned),
         limit: VERDICTS_MAX,
         ..VerdictFilter::default()
     };
-    let verdicts = app.store.verdicts(&filter).await?;
-    let waiting = app.store.jobs_of_trace(&trace_id).await?;
+    let verdicts = store.verdicts(&filter).await?;
+    let waiting = store.jobs_of_trace(&trace_id).await?;
     let waiting = waiting.into_iter().filter(|(name, ..)| rubric.is_none_or(|wanted| wanted == name));
     let body = stored.as_ref().and_then(|t| serde_json::from_slice::<Trace>(t.body.as_deref()?).ok());
     let would_be = || {
         let trace = Trace { trace_id: trace_id.clone(), ..Trace::default() };
-        sample::decide(&app.bench.config.sampling, &trace)
+        sample::decide(policy, &trace)
     };
     let state = match (&stored, &open) {
         (Some(t), _) if t.decision.kept => "kept",

@@ -4,7 +4,7 @@
 //! an event that the sink refuses for good, or that is too old for it, is kept as dead with its reason. The way not taken:
 //! sending from the recorder, where a slow sink would hold up the judging.
 
-use super::ingest::note;
+use super::note;
 use crate::app::App;
 use crate::domain::event::{Delivery, OutboxEvent, Sink};
 use crate::domain::job::Lease;
@@ -58,6 +58,10 @@ pub async fn batch(app: &App, sink: &dyn Sink) -> Result<bool, StoreError> {
     let delivered = sink.deliver(&events).await;
     let now = app.bench.clock.now();
     let all = delivered.iter().all(|d| *d == Delivery::Delivered);
+    if let Some(reason) = delivered.iter().find_map(not_delivered) {
+        let failed = delivered.iter().filter(|d| **d != Delivery::Delivered).count();
+        tracing::warn!(sink = sink.name(), failed, reason, "events were not delivered; see `assize queue stats`");
+    }
     let settled: Vec<Settled> = leases
         .into_iter()
         .zip(delivered)
@@ -65,6 +69,14 @@ pub async fn batch(app: &App, sink: &dyn Sink) -> Result<bool, StoreError> {
         .collect();
     app.store.settle_events(settled, now).await?;
     Ok(full && all)
+}
+
+/// Why an event was not delivered.
+fn not_delivered(delivery: &Delivery) -> Option<&str> {
+    match delivery {
+        Delivery::Delivered => None,
+        Delivery::Retry { reason, .. } | Delivery::Dead { reason } => Some(reason),
+    }
 }
 
 fn settle(

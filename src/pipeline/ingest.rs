@@ -4,11 +4,11 @@
 //! rows), each request is answered after its own commit, and what waits is bounded: beyond it the sender is told to come
 //! back. The way not taken: answering first and writing later, which loses what a crash finds in memory.
 
+use super::note;
 use crate::app::App;
 use crate::domain::ids::ID_BYTES_MAX;
 use crate::domain::span::Span;
 use crate::runtime::lifecycle::Lifecycle;
-use crate::store::StoreError;
 use crate::store::inbox::{DueAfter, InboxSpan};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -168,11 +168,4 @@ async fn commit(app: &App, batch: Vec<Submission>) {
         // A sender that has gone away will send again, which is harmless.
         let _ = reply.send(result);
     }
-}
-
-/// Counts and logs a database error, with its causes.
-pub(super) fn note(app: &App, error: &StoreError, what: &'static str) {
-    app.bench.metrics.store_errors.with_label_values(&[error.operation()]).inc();
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::error!(%error, cause, "{what}");
 }

@@ -20,10 +20,12 @@ pub mod upkeep;
 
 use crate::app::App;
 use crate::runtime::lifecycle::Lifecycle;
+use crate::store::StoreError;
 use std::sync::Arc;
 
 /// Which parts of the service a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, named where it is set")]
 pub struct Roles {
     /// Take traces in, assemble and enqueue them.
     pub ingest: bool,
@@ -31,14 +33,16 @@ pub struct Roles {
     pub work: bool,
     /// Send verdicts out.
     pub export: bool,
+    /// Answer the read API.
+    pub web: bool,
 }
 
 /// Starts the loops of these roles.
 pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     if roles.ingest {
         life.spawn("assemble", assemble::run(Arc::clone(app), life.soft.clone()));
-        life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     }
+    life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {
         claim::start(app, life);
     }
@@ -47,4 +51,11 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
             life.spawn("export", export::run(Arc::clone(app), Arc::clone(sink), life.clone()));
         }
     }
+}
+
+/// Counts and logs a database error, with its causes.
+fn note(app: &App, error: &StoreError, what: &'static str) {
+    app.bench.metrics.store_errors.with_label_values(&[error.operation()]).inc();
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, cause, "{what}");
 }

@@ -4,7 +4,7 @@
 //! is away fills a bounded queue, which holds the workers' permits, which stops the claiming. The way not taken: one
 //! transaction a verdict, which costs ten times as much.
 
-use super::ingest::note;
+use super::note;
 use crate::app::App;
 use crate::domain::job::{Job, Lease};
 use crate::domain::verdict::Verdict;
@@ -125,5 +125,6 @@ fn copy(unsettled: &Unsettled) -> Unsettled {
         at: unsettled.at,
         votes: unsettled.votes.clone(),
         error: unsettled.error.clone(),
+        counts: unsettled.counts,
     }
 }

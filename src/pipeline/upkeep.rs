@@ -3,7 +3,7 @@
 //! One loop a process, started by `pipeline::start`. Its rule: it takes no input and may run anywhere, any number of times; what
 //! it counts bounds the door (`ingest`) and shows in `/metrics`. The way not taken: counting at each request.
 
-use super::ingest::note;
+use super::note;
 use crate::app::App;
 use crate::store::StoreError;
 use chrono::TimeDelta;
@@ -53,6 +53,10 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     show("jobs_delayed", stats.delayed);
     show("jobs_leased", stats.leased);
     waiting.with_label_values(&["oldest_ready_job_seconds"]).set(stats.oldest_ready_seconds);
+    for sink in &app.sinks {
+        show(&format!("events_{}", sink.name()), 0);
+        show(&format!("events_dead_{}", sink.name()), 0);
+    }
     for sink in &stats.outbox {
         show(&format!("events_{}", sink.sink), sink.waiting);
         show(&format!("events_dead_{}", sink.sink), sink.dead);

@@ -50,6 +50,8 @@ impl State {
 pub struct Catalog {
     active: Vec<Arc<Rubric>>,
     states: BTreeMap<String, State>,
+    /// The file that each rubric is from.
+    files: BTreeMap<String, PathBuf>,
 }
 
 /// Why there are no rubrics.
@@ -119,11 +121,13 @@ impl Catalog {
 
     fn add(&mut self, path: &Path, rubric: Rubric, judges: &[&str]) {
         if self.states.contains_key(&rubric.name) {
-            let problem = format!("another file already has a rubric `{}`; names must differ", rubric.name);
+            let other = self.files.get(&rubric.name).map_or_else(String::new, |p| p.display().to_string());
+            let problem = format!("{other} already has a rubric `{}`; names must differ", rubric.name);
             let error = RubricError { path: path.to_owned(), line: None, problem };
             self.states.insert(format!("{} ({})", rubric.name, path.display()), State::Broken(error));
             return;
         }
+        self.files.insert(rubric.name.clone(), path.to_owned());
         let unknown = rubric.panel.iter().find(|name| !judges.contains(&name.as_str()));
         let state = if rubric.prompt.is_some() && rubric.panel.is_empty() {
             State::NoJudge("no judge is configured; add [judges.NAME] or set OPENAI_API_KEY".to_owned())

@@ -141,8 +141,11 @@ struct Alert {
 /// What is wrong, where, and what to do.
 pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>) -> Result<Rubric, RubricError> {
     let file: File = yaml_serde::from_str(source).map_err(|e| {
-        let line = e.location().map(|l| l.line());
-        RubricError { path: path.to_owned(), line, problem: nearest::explain(&e.to_string()) }
+        // Inside a tagged mapping serde knows the mapping's line at best; the unknown key itself is easily found.
+        let text = e.to_string();
+        let key = text.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next());
+        let line = key.and_then(|key| line_with(source, key)).or_else(|| e.location().map(|l| l.line()));
+        RubricError { path: path.to_owned(), line, problem: nearest::explain(&text) }
     })?;
     let at = |key: &str, problem: String| RubricError { path: path.to_owned(), line: line_of(source, key), problem };
     check_name(&file.name).map_err(|problem| at("name", problem))?;
@@ -295,6 +298,12 @@ fn panel(panel: Option<&Panel>, panels: &BTreeMap<String, Vec<String>>) -> Resul
     }
 }
 
+/// The first line that has `key:`.
+fn line_with(source: &str, key: &str) -> Option<usize> {
+    let needle = format!("{key}:");
+    source.lines().position(|line| line.contains(&needle)).map(|n| n + 1)
+}
+
 /// The line on which a top-level key stands.
 fn line_of(source: &str, key: &str) -> Option<usize> {
     source.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))).map(|n| n + 1)
@@ -342,6 +351,7 @@ mod tests {
             (format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"), 7, "both could hold"),
             (format!("{GOOD}evaluates: session\n"), 7, "not"),
             ("name: x\n".to_owned(), 1, "neither"),
+            (format!("{GOOD}output: {{type: score, beter: lower}}\n"), 7, "did you mean `better`"),
             ("name: [\n".to_owned(), 1, "expected a string"),
         ] {
             let error = parse(&source).expect_err("invalid");

@@ -32,8 +32,8 @@ pub struct Shared {
     guard: Arc<Guard>,
 }
 
-/// All routes.
-pub fn router(app: &Arc<App>, inbox: Option<Inbox>, guard: Guard) -> Router {
+/// All routes; the read API only with `web`, `/metrics` and the health endpoints always.
+pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> Router {
     let shared = Shared { app: Arc::clone(app), inbox, guard: Arc::new(guard) };
     let scoped = |router: Router<Shared>, scope: Scope| {
         router.route_layer(from_fn_with_state((shared.clone(), scope), auth::require))
@@ -43,12 +43,13 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, guard: Guard) -> Router {
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
         .route("/api/v1/traces", post(native::traces));
-    let read = Router::new()
+    let web_routes = Router::new()
         .route("/api/v1/verdicts", get(read::verdicts))
         .route("/api/v1/traces/{id}", get(read::trace))
         .route("/api/v1/rubrics", get(read::rubrics))
-        .route("/api/v1/queue", get(read::queue))
-        .route("/metrics", get(ops::metrics));
+        .route("/api/v1/queue", get(read::queue));
+    let metrics = Router::new().route("/metrics", get(ops::metrics));
+    let read = if web { web_routes.merge(metrics) } else { metrics };
     Router::new()
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))

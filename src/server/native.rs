@@ -79,6 +79,10 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
 
 fn read(bytes: &Bytes, by_line: bool) -> Read {
     let mut read = Read::default();
+    if bytes.trim_ascii().is_empty() {
+        return read;
+    }
+    let mut whole = None;
     if !by_line {
         match serde_json::from_slice::<Value>(bytes) {
             Ok(Value::Array(traces)) => {
@@ -90,7 +94,7 @@ fn read(bytes: &Bytes, by_line: bool) -> Read {
                 return read;
             }
             // Several lines sent as application/json are meant as lines.
-            Err(_) if bytes.contains(&b'\n') => {}
+            Err(error) if bytes.trim_ascii_end().contains(&b'\n') => whole = Some(error),
             Err(error) => {
                 read.rejected.push((error.line(), format!("not JSON: {error}")));
                 return read;
@@ -99,6 +103,10 @@ fn read(bytes: &Bytes, by_line: bool) -> Read {
     }
     for (n, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
         read.take(n + 1, serde_json::from_slice(line).map_err(|e| format!("not JSON: {e}")));
+    }
+    // Not one line is a trace, so it was meant as one document: then its own mistake is the one to name.
+    if let Some(error) = whole.filter(|_| read.traces == 0) {
+        read.rejected = vec![(error.line(), format!("not JSON: {error}"))];
     }
     read
 }

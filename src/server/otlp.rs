@@ -1,6 +1,6 @@
 //! OTLP/HTTP: traces, and logs and metrics which are accepted, counted and dropped.
 //!
-//! Its rules are the protocol's: the answer has the request's encoding, every error is a `google.rpc.Status`, a bad span is a partial
+//! Its rules are the protocol's: the answer has the request's encoding, every error about a body is a `google.rpc.Status`, a bad span is a partial
 //! success that names it, and only 429 and 503 invite the sender to try again. The way not taken: refusing metrics, at
 //! which an SDK that is configured for everything would log errors for ever.
 
@@ -125,7 +125,8 @@ pub(super) async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> 
 pub(super) async fn submit(shared: &Shared, spans: Vec<InboxSpan>) -> Result<(), Refusal> {
     let Some(inbox) = &shared.inbox else {
         let text = "this process does not take traces in (serve --roles); send to one that does";
-        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+        let seconds = shared.app.bench.config.ingest.retry_after_seconds;
+        return Err(Refusal { retry_after: Some(seconds), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text) });
     };
     inbox.submit(spans).await.map_err(|error| {
         let status = match error {
@@ -160,7 +161,10 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body, encoding: Encodi
     };
     let (rows, rejected) = match cpu::run(work).await {
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        Ok(Err(error)) => {
+            shared.app.bench.metrics.requests_refused.with_label_values(&["bad_body"]).inc();
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string()));
+        }
         Err(_) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding the body failed")),
     };
     let count = rows.len() as u64;

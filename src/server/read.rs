@@ -24,7 +24,7 @@ pub(super) struct VerdictQuery {
     trace_id: Option<String>,
     rubric: Option<String>,
     outcome: Option<String>,
-    since: Option<DateTime<Utc>>,
+    since: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
 }
@@ -58,7 +58,7 @@ pub(super) async fn verdicts(
         trace_id: query.trace_id,
         rubric: query.rubric,
         outcome: outcome.transpose()?,
-        since: query.since,
+        since: query.since.as_deref().map(|text| since(text, shared.app.bench.clock.now())).transpose()?,
         before: before.transpose()?,
         limit,
     };
@@ -69,6 +69,26 @@ pub(super) async fn verdicts(
     Ok(Json(json!({"verdicts": lines, "next": next})))
 }
 
+/// A time as in 2026-11-20T12:00:00Z, or an age as in 90m, 24h, 7d.
+fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let unit = match text.chars().last() {
+        Some('m') => Some(60),
+        Some('h') => Some(3_600),
+        Some('d') => Some(86_400),
+        _ => None,
+    };
+    let number = text.get(..text.len().saturating_sub(1)).and_then(|n| n.parse::<u32>().ok());
+    match (unit, number) {
+        (Some(unit), Some(number)) => Ok(now - chrono::TimeDelta::seconds(unit * i64::from(number))),
+        _ => Err(Problem::bad_request(
+            "`since` must be a time as in 2026-11-20T12:00:00Z or an age as in 90m, 24h or 7d",
+        )),
+    }
+}
+
 /// Microseconds and id, as Postgres keeps them.
 fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
@@ -76,7 +96,8 @@ fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
 }
 
 pub(super) async fn trace(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Explanation>, Problem> {
-    let found = explain(&shared.app, &id, None).await.map_err(failed(&shared))?;
+    let found =
+        explain(&shared.app.store, &shared.app.bench.config.sampling, &id, None).await.map_err(failed(&shared))?;
     if !found.is_known() {
         let text = format!("trace {id} is not known: it never came, or sampling left it out more than a day ago");
         return Err(Problem::new(StatusCode::NOT_FOUND, text));

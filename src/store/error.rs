@@ -27,6 +27,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The tables are not there, or not those of this version.
+    #[error("{operation} failed: the database's tables are not up to date; run `assize migrate`")]
+    NotMigrated {
+        /// What was being done.
+        operation: &'static str,
+    },
     /// A stored value cannot be read back.
     #[error("{what} in the database cannot be read")]
     Content {
@@ -41,14 +47,21 @@ pub enum StoreError {
 impl StoreError {
     /// Makes an error of `operation` out of sqlx's.
     pub(super) fn op(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
-        move |source| Self::Statement { operation, source }
+        move |source| {
+            // 42P01 undefined table, 42703 undefined column.
+            let code = source.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+            match code.as_deref() {
+                Some("42P01" | "42703") => Self::NotMigrated { operation },
+                _ => Self::Statement { operation, source },
+            }
+        }
     }
 
     /// The operation, for metrics.
     #[must_use]
     pub fn operation(&self) -> &'static str {
         match self {
-            Self::Statement { operation, .. } => operation,
+            Self::Statement { operation, .. } | Self::NotMigrated { operation } => operation,
             Self::Url | Self::Connect { .. } => "connecting",
             Self::Migrate(_) => "migrating",
             Self::Content { .. } => "reading content",

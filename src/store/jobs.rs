@@ -20,8 +20,10 @@ pub struct Unsettled {
     pub at: DateTime<Utc>,
     /// Votes that were paid for and are kept for the next attempt.
     pub votes: Vec<Vote>,
-    /// Why; absent for an interruption, which gives the attempt back.
+    /// Why; absent for an interruption.
     pub error: Option<String>,
+    /// Whether the attempt counts; if not, it is given back.
+    pub counts: bool,
 }
 
 impl Store {
@@ -85,9 +87,9 @@ impl Store {
         sqlx::query!(
             "UPDATE jobs j SET visible_at = u.at, lease_token = NULL, votes = coalesce(u.votes, j.votes),
                                last_error = coalesce(u.error, j.last_error),
-                               attempts = j.attempts - CASE WHEN u.error IS NULL THEN 1 ELSE 0 END
-             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[], $5::text[])
-                  AS u(id, token, at, votes, error)
+                               attempts = j.attempts - CASE WHEN u.counts THEN 0 ELSE 1 END
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::jsonb[], $5::text[], $6::bool[])
+                  AS u(id, token, at, votes, error, counts)
              WHERE j.id = u.id AND j.lease_token = u.token",
             &unsettled.iter().map(|u| u.lease.item.id).collect::<Vec<_>>(),
             &unsettled.iter().map(|u| u.lease.token).collect::<Vec<_>>(),
@@ -95,6 +97,7 @@ impl Store {
             &unsettled.iter().map(|u| votes(&u.votes)).collect::<Vec<_>>() as &[Option<serde_json::Value>],
             &unsettled.iter().map(|u| super::columns::optional(u.error.as_ref())).collect::<Vec<_>>()
                 as &[Option<String>],
+            &unsettled.iter().map(|u| u.counts).collect::<Vec<_>>(),
         )
         .execute(&self.pool)
         .await

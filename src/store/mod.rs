@@ -17,8 +17,8 @@ pub mod verdicts;
 pub use error::StoreError;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ impl Store {
         let options =
             PgConnectOptions::from_str(url.expose_secret()).map_err(|_| StoreError::Url)?.application_name("assize");
         let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or(""));
+        // Once by itself: the pool would go on trying until its time is up, and then say only that.
+        let first = PgConnection::connect_with(&options).await;
+        let first = first.map_err(|source| StoreError::Connect { place: place.clone(), source })?;
+        drop(first.close().await);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(acquire)

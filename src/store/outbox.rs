@@ -42,6 +42,10 @@ pub struct DeadEvent {
     pub sink: String,
     /// The verdict it tells about.
     pub verdict_id: Uuid,
+    /// That verdict's trace.
+    pub trace_id: String,
+    /// And its rubric.
+    pub rubric: String,
     /// Deliveries tried.
     pub attempts: i32,
     /// Why it was given up.
@@ -152,8 +156,9 @@ impl Store {
     pub async fn dead_events(&self, limit: i64) -> Result<Vec<DeadEvent>, StoreError> {
         sqlx::query_as!(
             DeadEvent,
-            "SELECT id, sink, verdict_id, attempts, last_error, dead_at FROM outbox WHERE dead_at IS NOT NULL
-             ORDER BY dead_at DESC LIMIT $1",
+            "SELECT o.id, o.sink, o.verdict_id, v.trace_id, v.rubric, o.attempts, o.last_error, o.dead_at
+             FROM outbox o JOIN verdicts v ON v.id = o.verdict_id WHERE o.dead_at IS NOT NULL
+             ORDER BY o.dead_at DESC LIMIT $1",
             limit
         )
         .fetch_all(&self.pool)

@@ -209,16 +209,23 @@ impl Store {
 }
 
 impl DueTraces {
-    /// Writes what came of the traces and commits.
+    /// Writes what came of the traces and commits; verdicts that need no judging get an event for each of `sinks`.
     ///
     /// # Errors
     /// When a statement fails; then the traces are due as before.
-    pub async fn settle(mut self, settlement: Settlement, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn settle(
+        mut self,
+        settlement: Settlement,
+        sinks: &[&'static str],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         insert_traces(&mut self.tx, &settlement.traces, now).await?;
         insert_tallies(&mut self.tx, &settlement.traces, now).await?;
         insert_jobs(&mut self.tx, settlement.jobs).await?;
         if !settlement.verdicts.is_empty() {
-            verdicts::insert(&mut self.tx, VerdictRows::of(&settlement.verdicts)).await?;
+            let rows = VerdictRows::of(&settlement.verdicts);
+            verdicts::insert_events(&mut self.tx, &rows, sinks, now).await?;
+            verdicts::insert(&mut self.tx, rows).await?;
         }
         for late in settlement.late {
             update_late(&mut self.tx, late).await?;

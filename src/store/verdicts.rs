@@ -8,6 +8,7 @@ use super::columns::{json, optional, text};
 use super::{Store, StoreError};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
+use crate::domain::rubric::OutputKind;
 use crate::domain::span::IdSource;
 use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
 use chrono::{DateTime, Utc};
@@ -133,6 +134,7 @@ struct VerdictRow {
     span_id: Option<String>,
     rubric: String,
     rubric_version: String,
+    kind: String,
     outcome: String,
     score: Option<f64>,
     raw: Value,
@@ -163,12 +165,14 @@ impl VerdictRow {
         let content = |source| StoreError::Content { what: format!("verdict {}", self.id), source };
         let checks = serde_json::from_value(self.checks).map_err(content)?;
         let source = serde_json::from_value(Value::String(self.join_source)).map_err(content)?;
+        let kind = serde_json::from_value(Value::String(self.kind)).map_err(content)?;
         Ok(Verdict {
             id: self.id,
             trace_id: self.trace_id,
             span_id: self.span_id,
             rubric: self.rubric,
             rubric_version: self.rubric_version,
+            kind,
             // The column's CHECK admits only names that `parse` knows.
             outcome: Outcome::parse(&self.outcome).expect("the table holds known outcomes only"),
             score: self.score,
@@ -203,7 +207,7 @@ impl VerdictRow {
 #[derive(Debug, Default)]
 pub(super) struct VerdictRows {
     ids: Vec<Uuid>,
-    texts: [Vec<String>; 6],
+    texts: [Vec<String>; 7],
     optionals: [Vec<Option<String>>; 11],
     scores: Vec<Option<f64>>,
     passed: Vec<Option<bool>>,
@@ -228,7 +232,12 @@ impl VerdictRows {
                 IdSource::Datadog => "datadog",
                 IdSource::Native => "native",
             };
-            let texts = [&v.trace_id, &v.rubric, &v.rubric_version, v.outcome.as_str(), &v.explanation, source];
+            let kind = match v.kind {
+                OutputKind::Score => "score",
+                OutputKind::Boolean => "boolean",
+                OutputKind::Category => "category",
+            };
+            let texts = [&v.trace_id, &v.rubric, &v.rubric_version, v.outcome.as_str(), &v.explanation, source, kind];
             for (column, value) in rows.texts.iter_mut().zip(texts) {
                 column.push(text(value));
             }
@@ -265,7 +274,7 @@ impl VerdictRows {
 }
 
 pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(), StoreError> {
-    let [trace_ids, rubrics, versions, outcomes, explanations, join_sources] = rows.texts;
+    let [trace_ids, rubrics, versions, outcomes, explanations, join_sources, kinds] = rows.texts;
     let [
         span_ids,
         labels,
@@ -283,11 +292,11 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         "INSERT INTO verdicts (id, trace_id, span_id, rubric, rubric_version, outcome, score, raw, label, passed,
              confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,
              service_version, environment, feature, prompt_name, prompt_version, model, tenant, join_source,
-             join_span_id, created_at)
+             join_span_id, created_at, kind)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
              $8::jsonb[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::jsonb[], $15::float8[],
              $16::bigint[], $17::float8[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[],
-             $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[])",
+             $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[], $29::text[])",
         &rows.ids,
         &trace_ids,
         &span_ids as &[Option<String>],
@@ -316,6 +325,7 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         &join_sources,
         &rows.join_spans,
         &rows.times,
+        &kinds,
     )
     .execute(tx)
     .await
@@ -358,7 +368,7 @@ async fn insert_votes<'a>(
     Ok(())
 }
 
-async fn insert_events(
+pub(super) async fn insert_events(
     tx: &mut PgConnection,
     rows: &VerdictRows,
     sinks: &[&'static str],

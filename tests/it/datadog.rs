@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tokio::net::UdpSocket;
 
 fn ids(count: usize) -> Vec<Value> {
-    (1..=count).map(|n| traces::trace(&format!("{n:032x}"), "Sofas can be returned within 30 days.")).collect()
+    (1..=count).map(traces::joinable).collect()
 }
 
 #[tokio::test]

@@ -226,8 +226,7 @@ async fn fault_an_intake_that_answers_503_for_a_while_gets_every_metric_once() {
     config.datadog.api_key = Some("0".repeat(32).into());
     config.datadog.api_url = Some(base);
     let service = Service::start(config).await;
-    let ids: Vec<serde_json::Value> =
-        (0..40).map(|n| traces::trace(&format!("{:032x}", n + 1), "Sofas can be returned within 30 days.")).collect();
+    let ids: Vec<serde_json::Value> = (1..=40).map(traces::joinable).collect();
     service.send(&ids).await;
     service.verdicts(40).await;
     eventually("the refusals are seen", || async { (intake.requests().len() >= 3).then_some(()) }).await;

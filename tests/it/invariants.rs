@@ -191,7 +191,7 @@ async fn the_whole_way_works_with_one_connection() {
     config.datadog.api_url = Some(datadog);
     config.database.connections_max = 1;
     let service = Service::start(config).await;
-    let ids: Vec<_> = (1..=50).map(|n| traces::trace(&format!("{n:032x}"), "Yes, within 30 days.")).collect();
+    let ids: Vec<_> = (1..=50).map(traces::joinable).collect();
     service.send(&ids).await;
     service.verdicts(100).await;
     eventually("all is exported", || async { (intake.accepted().len() == 100).then_some(()) }).await;

@@ -62,6 +62,7 @@ async fn bad_questions_get_problems_that_help() {
         ("/api/v1/verdicts?outcome=nonsense", 400, "not_applicable"),
         ("/api/v1/verdicts?cursor=nonsense", 400, "cursor"),
         ("/api/v1/verdicts?nonsense=1", 400, "nonsense"),
+        ("/api/v1/verdicts?since=yesterday", 400, "24h"),
         ("/api/v1/traces/nobody", 404, "not known"),
         ("/nowhere", 404, "/v1/traces"),
     ] {
@@ -97,7 +98,7 @@ async fn with_tokens_each_door_needs_its_scope() {
     guarded.server.tokens = vec![token("INGEST", Scope::Ingest), token("READ", Scope::Read)];
     let ambient = Ambient::of(&[("INGEST", "in-secret"), ("READ", "read-secret")]);
     let guard = Guard::new(&guarded, &ambient).expect("both are set");
-    let base = crate::support::serve(router(&service.app, None, guard)).await;
+    let base = crate::support::serve(router(&service.app, None, true, guard)).await;
     let ask = |path: &'static str, token: Option<&'static str>| {
         let mut request = service.http.get(format!("{base}{path}"));
         if let Some(token) = token {

@@ -6,6 +6,7 @@
 
 use super::names::{label, ml_app, tag};
 use crate::config::Datadog;
+use crate::domain::rubric::OutputKind;
 use crate::domain::span::IdSource;
 use crate::domain::verdict::{Outcome, Verdict};
 use serde_json::{Map, Value, json};
@@ -29,7 +30,6 @@ pub(super) fn make(verdict: &Verdict, config: &Datadog) -> Made {
     match verdict.outcome {
         Outcome::Scored => value(verdict, &mut metric),
         Outcome::JudgeError | Outcome::TooLarge | Outcome::Expired | Outcome::OverBudget => {
-            metric.insert("metric_type".into(), json!("score"));
             metric.insert("status".into(), json!("ERROR"));
             let error = json!({"type": verdict.outcome.as_str(), "message": failure(verdict), "stack": ""});
             metric.insert("error".into(), error);
@@ -38,6 +38,13 @@ pub(super) fn make(verdict: &Verdict, config: &Datadog) -> Made {
     }
     let app = config.ml_app.as_deref().or(verdict.trace.service.as_deref()).unwrap_or("unknown");
     let app = ml_app(app);
+    // One metric type per label for ever, so it follows from the rubric, not from how this verdict ended.
+    let kind = match verdict.kind {
+        OutputKind::Score => "score",
+        OutputKind::Boolean => "boolean",
+        OutputKind::Category => "categorical",
+    };
+    metric.insert("metric_type".into(), json!(kind));
     metric.insert("event_kind".into(), json!("evaluation"));
     metric.insert("eval_scope".into(), json!("trace"));
     metric.insert("join_on".into(), json!({"span": {"span_id": span_id, "trace_id": trace_id}}));
@@ -57,21 +64,13 @@ fn failure(verdict: &Verdict) -> String {
 
 fn value(verdict: &Verdict, metric: &mut Map<String, Value>) {
     let score = verdict.score.unwrap_or_default();
-    // One metric type per label for ever, so it follows from the rubric's kind, which the raw value shows.
-    match (&verdict.raw, &verdict.label) {
-        (Value::Bool(yes), _) => {
-            metric.insert("metric_type".into(), json!("boolean"));
-            metric.insert("boolean_value".into(), json!(yes));
+    match verdict.kind {
+        OutputKind::Boolean => {
+            metric.insert("boolean_value".into(), json!(verdict.raw.as_bool().unwrap_or(score >= 0.5)))
         }
-        (_, Some(label)) => {
-            metric.insert("metric_type".into(), json!("categorical"));
-            metric.insert("categorical_value".into(), json!(label));
-        }
-        _ => {
-            metric.insert("metric_type".into(), json!("score"));
-            metric.insert("score_value".into(), json!(score));
-        }
-    }
+        OutputKind::Category => metric.insert("categorical_value".into(), json!(verdict.label)),
+        OutputKind::Score => metric.insert("score_value".into(), json!(score)),
+    };
     if let Some(passed) = verdict.passed {
         metric.insert("assessment".into(), json!(if passed { "pass" } else { "fail" }));
     }

@@ -1,8 +1,8 @@
 //! The sink that posts evaluation metrics, agentless or through an agent's `evp_proxy`.
 //!
 //! Its rules, each from the wire's facts: uncompressed JSON (older agents drop the encoding header), at most 1,000 metrics and
-//! 1 MiB a request, 400 is bisected until the bad one stands alone, 413 is halved, 401 and 403 stop everything for a while
-//! (a key and a site that do not fit), 408, 429 and 5xx are tried again. There is no idempotency key, so after a 2xx nothing
+//! 1 MiB a request, 400 is bisected until the bad one stands alone, 413 is halved, 401 and 403 are tried
+//! again after a minute (a key and a site that do not fit), 408, 429 and 5xx are tried again. There is no idempotency key, so after a 2xx nothing
 //! is sent again.
 
 use super::eval_metric::{Made, make, with_reasoning};

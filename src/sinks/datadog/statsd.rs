@@ -20,7 +20,7 @@ use std::os::unix::net::UnixDatagram;
 #[derive(Debug)]
 pub struct Statsd {
     client: StatsdClient,
-    env: Option<String>,
+    config: Datadog,
 }
 
 /// A datagram that fits an Ethernet frame.
@@ -46,11 +46,11 @@ impl Statsd {
                 .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
             StatsdClient::builder("", sink)
         };
-        Ok(Self { client: builder.build(), env: config.env.clone() })
+        Ok(Self { client: builder.build(), config: config.clone() })
     }
 
     fn tell(&self, verdict: &Verdict) -> MetricResult<()> {
-        let tags = Tags::of(verdict, self.env.as_deref());
+        let tags = Tags::of(verdict, &self.config);
         let passed = verdict.passed.map_or("none", |p| if p { "true" } else { "false" });
         let count = self.client.count_with_tags("llm.eval.count", 1);
         tags.on(count).with_tag("outcome", verdict.outcome.as_str()).with_tag("passed", passed).try_send()?;
@@ -80,13 +80,14 @@ impl Statsd {
 struct Tags(Vec<(&'static str, String)>);
 
 impl Tags {
-    fn of(verdict: &Verdict, env: Option<&str>) -> Self {
+    fn of(verdict: &Verdict, config: &Datadog) -> Self {
         let t = &verdict.trace;
+        let service = t.service.as_deref().unwrap_or(&config.service);
         let all = [
-            ("env", t.environment.as_deref().or(env)),
-            ("service", t.service.as_deref()),
-            ("version", t.service_version.as_deref()),
-            ("ml_app", t.service.as_deref()),
+            ("env", t.environment.as_deref().or(config.env.as_deref())),
+            ("service", Some(service)),
+            ("version", t.service_version.as_deref().or(config.version.as_deref())),
+            ("ml_app", config.ml_app.as_deref().or(Some(service))),
             ("eval", Some(verdict.rubric.as_str())),
             ("feature", t.feature.as_deref()),
             ("prompt_name", t.prompt_name.as_deref()),

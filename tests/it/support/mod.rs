@@ -149,9 +149,9 @@ impl Service {
         store.migrate().await.expect("the tables can be made");
         let app = App::build(config, store, Arc::new(SystemClock)).await.expect("a valid configuration");
         let life = Lifecycle::default();
-        let router = server::router(&app, Some(Inbox::start(&app, &life)), Guard::default());
+        let router = server::router(&app, Some(Inbox::start(&app, &life)), true, Guard::default());
         let base = serve(router).await;
-        pipeline::start(&app, Roles { ingest: true, work: true, export: true }, &life);
+        pipeline::start(&app, Roles { ingest: true, work: true, export: true, web: true }, &life);
         let http = assize::runtime::http::client(PATIENCE).expect("an HTTP client");
         Self { app, base, http, life }
     }

@@ -18,3 +18,10 @@ pub fn trace(id: &str, answer: &str) -> Value {
 pub fn many(prefix: &str, count: usize) -> Vec<Value> {
     (0..count).map(|n| trace(&format!("{prefix}-{n}"), "Sofas can be returned within 30 days of delivery.")).collect()
 }
+
+/// A trace with W3C ids, which Datadog can join.
+pub fn joinable(n: usize) -> Value {
+    let mut trace = trace(&format!("{n:032x}"), "Sofas can be returned within 30 days of delivery.");
+    trace["span_id"] = json!(format!("{n:016x}"));
+    trace
+}
