@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// Share of requests answered with something that is no verdict
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     garbage_rate: f64,
+    /// Refuse these with 400: json_schema, json_object, tools, temperature, max_tokens, max_completion_tokens
+    #[arg(long, value_delimiter = ',')]
+    refuse: Vec<String>,
     /// Obey instructions in the text that is judged, to see whether that is noticed
     #[arg(long)]
     obedient: bool,
@@ -75,6 +78,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         hang_rate: args.hang_rate,
         garbage_rate: args.garbage_rate,
         obedient: args.obedient,
+        refuse: args.refuse,
     });
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], args.port)));
     let listener = TcpListener::bind(address).await.map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}"))?;

@@ -4,6 +4,7 @@
 //! rule: an error says whether trying again can help; the loop does not guess. The way not taken: one error string.
 
 use super::message::Usage;
+use super::rung::{Parameter, Traits};
 use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
@@ -25,6 +26,8 @@ pub struct ChatRequest {
     pub schema: Option<(String, Value)>,
     /// Upper bound of tokens to answer with.
     pub output_tokens_max: u32,
+    /// The form of structured output, and parameters to leave out.
+    pub traits: Traits,
 }
 
 /// A model's answer.
@@ -73,6 +76,14 @@ pub enum ChatError {
         /// The provider's error code or type.
         code: String,
     },
+    /// 400 or 422 about one parameter: without it the request may succeed.
+    #[error("refused_parameter: the endpoint answered {status} about {parameter:?}")]
+    RefusedParameter {
+        /// The HTTP status.
+        status: u16,
+        /// The parameter.
+        parameter: Parameter,
+    },
     /// Any other status: asking again cannot help.
     #[error("rejected: the endpoint answered {status}: {code}")]
     Rejected {
@@ -90,7 +101,7 @@ impl ChatError {
     /// True when the same request may succeed later.
     #[must_use]
     pub fn can_pass(&self) -> bool {
-        !matches!(self, Self::Rejected { .. })
+        !matches!(self, Self::Rejected { .. } | Self::RefusedParameter { .. })
     }
 
     /// True when trying counts for nothing: the endpoint was too busy, or a person must act first. The job's deadline bounds it.

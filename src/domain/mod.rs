@@ -12,6 +12,7 @@ pub mod job;
 pub mod message;
 pub mod policy;
 pub mod rubric;
+pub mod rung;
 pub mod span;
 pub mod trace;
 pub mod verdict;

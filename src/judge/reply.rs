@@ -17,8 +17,8 @@ pub struct Understood {
     pub label: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// `json_schema` when the whole reply was JSON, `json_text` when JSON had to be found in it.
-    pub rung: &'static str,
+    /// Whether the whole reply was JSON; if not, it had to be looked for in text.
+    pub whole: bool,
 }
 
 /// Reads a reply.
@@ -26,9 +26,12 @@ pub struct Understood {
 /// # Errors
 /// What is wrong with it, without quoting it.
 pub fn read(text: &str, output: &Output) -> Result<Understood, String> {
-    let (object, rung) = match serde_json::from_str::<Value>(text.trim()) {
-        Ok(Value::Object(map)) => (map, "json_schema"),
-        _ => (first_object(text).ok_or("there is no JSON object in the reply")?, "json_text"),
+    let (object, whole) = match serde_json::from_str::<Value>(text.trim()) {
+        Ok(Value::Object(map)) => (map, true),
+        _ => match first_object(text).or_else(|| last_line(text, output)) {
+            Some(object) => (object, false),
+            None => return Err("there is no JSON object in the reply".to_owned()),
+        },
     };
     let reason = object.get("reason").or_else(|| object.get("explanation")).and_then(Value::as_str).map(str::to_owned);
     let member = |names: &[&str]| names.iter().find_map(|name| object.get(*name)).filter(|v| !v.is_null());
@@ -55,7 +58,7 @@ pub fn read(text: &str, output: &Output) -> Result<Understood, String> {
             (*score, Value::String(label.clone()), Some(label.clone()))
         }
     };
-    Ok(Understood { score, raw, label, reason, rung })
+    Ok(Understood { score, raw, label, reason, whole })
 }
 
 fn flip(unit: f64, better: Better) -> f64 {
@@ -85,6 +88,20 @@ fn boolean(value: &Value) -> Option<bool> {
     }
 }
 
+/// `VERDICT: value` on the last line that has it, as the object that it stands for; what stands before it is the reason.
+fn last_line(text: &str, output: &Output) -> Option<serde_json::Map<String, Value>> {
+    let start = text.to_ascii_lowercase().rfind("verdict:")?;
+    let value = text[start + "verdict:".len()..].lines().next()?.trim().trim_matches(['"', '\'', '*', '`', '.', ' ']);
+    let name = match output {
+        Output::Score { .. } => "score",
+        Output::Boolean { .. } => "verdict",
+        Output::Category { .. } => "label",
+    };
+    let reason = text[..start].trim().trim_end_matches(['*', '#', ' ', '\n']);
+    let pairs = [("reason", reason), (name, value)];
+    Some(pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))).collect())
+}
+
 /// The first JSON object in a text: each `{` is tried in turn, a bounded number of times.
 fn first_object(text: &str) -> Option<serde_json::Map<String, Value>> {
     const TRIES: usize = 64;
@@ -104,10 +121,7 @@ mod tests {
     fn scores_are_put_on_the_unit_scale_and_good_is_one() {
         let output = Output::Score { range: (1.0, 5.0), better: Better::Higher };
         let good = read(r#"{"reason":"r","score":5}"#, &output).expect("valid");
-        assert_eq!(
-            (good.score, good.raw, good.reason.as_deref(), good.rung),
-            (1.0, json!(5), Some("r"), "json_schema")
-        );
+        assert_eq!((good.score, good.raw, good.reason.as_deref(), good.whole), (1.0, json!(5), Some("r"), true));
         let low = Output::Score { range: (0.0, 1.0), better: Better::Lower };
         let found = read(r#"{"score":"0.25"}"#, &low).expect("valid");
         assert!((found.score - 0.75).abs() < 1e-12);
@@ -117,7 +131,11 @@ mod tests {
     fn json_is_found_in_text() {
         let text = "Sure {not this} here:\n```json\n{\"reason\":\"ok\",\"verdict\":\"Yes\"}\n```";
         let found = read(text, &Output::Boolean { better: Better::Higher }).expect("valid");
-        assert_eq!((found.score, found.rung), (1.0, "json_text"));
+        assert_eq!((found.score, found.whole), (1.0, false));
+        let line = read("It is polite.\n**VERDICT: yes**", &Output::Boolean { better: Better::Higher }).expect("valid");
+        assert_eq!((line.score, line.reason.as_deref()), (1.0, Some("It is polite.")));
+        let number = read("Fine.\nVerdict: 0.75.", &Output::default()).expect("valid");
+        assert!((number.score - 0.75).abs() < 1e-12);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use crate::config::Judge;
 use crate::domain::chat::{BoxFuture, ChatError, ChatModel, ChatReply, ChatRequest};
 use crate::domain::message::Usage;
+use crate::domain::rung::{Parameter, Rung};
 use crate::domain::span::normal_finish_reason;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
@@ -73,16 +74,33 @@ impl OpenAiModel {
         let messages: Vec<Value> =
             request.messages.iter().map(|(role, text)| json!({"role": role, "content": text})).collect();
         let mut body = json!({"model": self.judge.model, "messages": messages});
-        if let Some(temperature) = self.judge.temperature {
+        let refused = |parameter| request.traits.refused.contains(&parameter);
+        if let Some(temperature) = self.judge.temperature.filter(|_| !refused(Parameter::Temperature)) {
             body["temperature"] = json!(temperature);
         }
-        // OpenAI's newer models refuse the old name, most compatible servers know only the old one.
+        // OpenAI's newer models refuse the old name, most compatible servers know only the old one; whichever is refused
+        // gives way to the other, and if both are, no limit is sent.
         let official = self.judge.base_url.as_deref().is_some_and(|url| url.contains("api.openai.com"));
-        let limit = if official { "max_completion_tokens" } else { "max_tokens" };
-        body[limit] = json!(request.output_tokens_max);
+        let (old, new) =
+            ((Parameter::MaxTokens, "max_tokens"), (Parameter::MaxCompletionTokens, "max_completion_tokens"));
+        let order = if official { [new, old] } else { [old, new] };
+        if let Some((_, name)) = order.into_iter().find(|(parameter, _)| !refused(*parameter)) {
+            body[name] = json!(request.output_tokens_max);
+        }
         if let Some((name, schema)) = &request.schema {
-            body["response_format"] =
-                json!({"type": "json_schema", "json_schema": {"name": name, "strict": true, "schema": schema}});
+            match request.traits.rung {
+                Rung::JsonSchema => {
+                    let format = json!({"name": name, "strict": true, "schema": schema});
+                    body["response_format"] = json!({"type": "json_schema", "json_schema": format});
+                }
+                Rung::Tool => {
+                    let function = json!({"name": name, "description": "Gives the verdict.", "parameters": schema});
+                    body["tools"] = json!([{"type": "function", "function": function}]);
+                    body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
+                }
+                Rung::JsonObject => body["response_format"] = json!({"type": "json_object"}),
+                Rung::JsonText | Rung::LabelText => {}
+            }
         }
         body
     }
@@ -184,13 +202,25 @@ async fn refused(response: reqwest::Response) -> ChatError {
         }
         401..=404 => ChatError::Unusable { status, code: error_code(response).await },
         408 | 409 | 500..=599 => ChatError::Server { status, retry_after },
-        _ => ChatError::Rejected { status, code: error_code(response).await },
+        _ => {
+            let body: Value = response.json().await.unwrap_or_default();
+            let text = |path: &str| body.pointer(path).and_then(Value::as_str);
+            let message =
+                text("/error/message").or_else(|| text("/message")).or_else(|| text("/detail")).unwrap_or_default();
+            match Parameter::named_in(text("/error/param"), message) {
+                Some(parameter) => ChatError::RefusedParameter { status, parameter },
+                None => ChatError::Rejected { status, code: code_of(&body) },
+            }
+        }
     }
 }
 
-/// The provider's code or type for an error, if it is a plain word; its message may quote the prompt and is not read.
+/// The provider's code or type for an error, if it is a plain word; its message may quote the prompt and is not kept.
 async fn error_code(response: reqwest::Response) -> String {
-    let body: Value = response.json().await.unwrap_or_default();
+    code_of(&response.json().await.unwrap_or_default())
+}
+
+fn code_of(body: &Value) -> String {
     let code = ["/error/code", "/error/type", "/code", "/type"].iter().find_map(|path| body.pointer(path)?.as_str());
     let plain =
         |c: &&str| c.len() <= 64 && c.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));

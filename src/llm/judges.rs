@@ -9,12 +9,13 @@ use super::prices;
 use crate::config::{Judge, Price};
 use crate::domain::chat::{ChatError, ChatModel};
 use crate::domain::message::Usage;
+use crate::domain::rung::Traits;
 use chrono::{DateTime, Utc};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The built-in list price of a model, where there is one.
@@ -37,6 +38,8 @@ pub struct JudgeHandle {
     limiter: Option<DefaultDirectRateLimiter>,
     /// When a failure was last logged, in Unix seconds.
     noted_at: AtomicI64,
+    /// What is known of the endpoint, and whether that is not remembered in the database yet.
+    traits: RwLock<(Traits, bool)>,
 }
 
 impl JudgeHandle {
@@ -50,7 +53,51 @@ impl JudgeHandle {
             let burst = NonZeroU32::new((rpm.get() / 60).max(1)).unwrap_or(NonZeroU32::MIN);
             RateLimiter::direct(Quota::with_period(gap).expect("a minute divided is not zero").allow_burst(burst))
         });
-        Self { name: name.to_owned(), config, model, price, limiter, noted_at: AtomicI64::new(0) }
+        Self {
+            name: name.to_owned(),
+            config,
+            model,
+            price,
+            limiter,
+            noted_at: AtomicI64::new(0),
+            traits: RwLock::default(),
+        }
+    }
+
+    /// What is known of the endpoint at `now`.
+    #[must_use]
+    pub fn traits(&self, now: DateTime<Utc>) -> Traits {
+        self.traits.read().unwrap_or_else(PoisonError::into_inner).0.at(now)
+    }
+
+    /// Learns something; it is remembered at the next upkeep.
+    pub fn learn(&self, traits: &Traits) {
+        *self.traits.write().unwrap_or_else(PoisonError::into_inner) = (traits.clone(), true);
+        tracing::info!(judge = self.name, rung = traits.rung.as_str(), refused = ?traits.refused, "learnt what the endpoint takes");
+    }
+
+    /// Takes over what another process has learnt, if it is newer.
+    pub fn remember(&self, traits: &Traits) {
+        let mut known = self.traits.write().unwrap_or_else(PoisonError::into_inner);
+        if traits.learnt_at > known.0.learnt_at {
+            *known = (traits.clone(), false);
+        }
+    }
+
+    /// What was learnt here and is not remembered yet; asking marks it as remembered.
+    pub fn take_news(&self) -> Option<Traits> {
+        let mut known = self.traits.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut known.1).then(|| known.0.clone())
+    }
+
+    /// The endpoint's address, without user and password.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        let url = self.config.base_url.as_deref().unwrap_or_default();
+        match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &url[..scheme], &url[at + 1..]),
+            _ => url.to_owned(),
+        }
     }
 
     /// Says in the log that the judge fails, at most every ten seconds; the text has no words of prompts or replies.

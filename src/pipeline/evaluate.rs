@@ -4,24 +4,24 @@
 //! asked at the same time and never see each other's votes; a vote that was paid for is never lost, whatever ends the
 //! attempt. The way not taken: one error that throws the panel's good votes away with the bad one.
 
+mod ask;
+
 use crate::app::Bench;
 use crate::checks;
-use crate::domain::chat::{ChatError, ChatReply, ChatRequest};
+use crate::domain::chat::ChatRequest;
 use crate::domain::ids::nonce;
 use crate::domain::job::Job;
-use crate::domain::message::Usage;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
-use crate::domain::verdict::{Evaluation, Outcome, Vote, VoteTokens};
+use crate::domain::verdict::{Evaluation, Outcome, Vote};
 use crate::judge::panel::{self, FINAL};
-use crate::judge::{prompt, reply};
-use crate::llm::judges::JudgeHandle;
+use crate::judge::prompt;
 use crate::pipeline::aggregate;
 use crate::runtime::cpu;
 use crate::runtime::retry::Backoff;
+use ask::{Failure, ask_judge};
 use chrono::{DateTime, Utc};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -252,108 +252,4 @@ async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<Chat
     answers.free &= silent.is_empty();
     answers.votes.extend(silent);
     answers
-}
-
-/// How the last request to a judge failed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Failure {
-    wait: Option<Duration>,
-    free: bool,
-}
-
-/// Asks one judge, a bounded number of times within this attempt.
-async fn ask_judge(
-    bench: &Bench,
-    judge: &JudgeHandle,
-    rubric: &Rubric,
-    job: &Job,
-    request: &ChatRequest,
-) -> (Vote, Failure) {
-    let config = &bench.config.work;
-    let start = Instant::now();
-    let mut vote = Vote {
-        judge: judge.name.clone(),
-        model: judge.config.model.clone(),
-        prompt_hash: prompt::hash(request),
-        params: json!({"temperature": judge.config.temperature, "output_tokens_max": request.output_tokens_max}),
-        ..Vote::default()
-    };
-    let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
-    let mut failure = Failure::default();
-    loop {
-        judge.admit().await;
-        let sent = Instant::now();
-        let answer = judge.model.ask(request).await;
-        vote.attempts += 1;
-        count(bench, judge, sent, &answer);
-        let (error, again) = match answer {
-            Ok(reply) => match take(&mut vote, judge, rubric, &reply) {
-                Ok(()) => break,
-                // A judge that declines or runs out of room would do so again.
-                Err((error, again)) => (error, again),
-            },
-            Err(error) => {
-                failure = Failure { wait: error.retry_after(), free: error.is_no_attempt() };
-                let again = error.can_pass() && !error.is_no_attempt();
-                judge.note(&error, bench.clock.now());
-                let text = if error.can_pass() { error.to_string() } else { format!("{FINAL}{error}") };
-                (text, again)
-            }
-        };
-        vote.error = Some(error);
-        if !again || vote.attempts >= config.requests_per_attempt_max {
-            break;
-        }
-        tokio::time::sleep(backoff.wait(vote.attempts, failure.wait, job.id.as_bytes())).await;
-    }
-    vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    (vote, failure)
-}
-
-fn count(bench: &Bench, judge: &JudgeHandle, sent: Instant, answer: &Result<ChatReply, ChatError>) {
-    let result = match answer {
-        Ok(_) => "ok",
-        Err(ChatError::Timeout(_)) => "timeout",
-        Err(ChatError::RateLimited { .. }) => "rate_limited",
-        Err(ChatError::Unreachable(_)) => "unreachable",
-        Err(ChatError::Server { .. }) => "server_error",
-        Err(ChatError::Unusable { .. }) => "unusable",
-        Err(ChatError::Rejected { .. }) => "rejected",
-        Err(ChatError::Unreadable(_)) => "unreadable",
-    };
-    let metrics = &bench.metrics;
-    metrics.judge_requests.with_label_values(&[judge.name.as_str(), result]).inc();
-    metrics.judge_seconds.with_label_values(&[judge.name.as_str()]).observe(sent.elapsed().as_secs_f64());
-}
-
-/// Takes a reply into the vote; the error says whether asking again may help.
-fn take(vote: &mut Vote, judge: &JudgeHandle, rubric: &Rubric, reply: &ChatReply) -> Result<(), (String, bool)> {
-    spend(vote, judge, &reply.usage);
-    if !reply.model.is_empty() {
-        vote.model.clone_from(&reply.model);
-    }
-    if reply.refusal.is_some() || reply.finish_reason.as_deref() == Some("content_filter") {
-        return Err((format!("{FINAL}the judge declined"), false));
-    }
-    match reply::read(&reply.content, &rubric.output) {
-        Ok(understood) => {
-            vote.score = Some(understood.score);
-            vote.raw = understood.raw;
-            vote.label = understood.label;
-            vote.reason = understood.reason;
-            understood.rung.clone_into(&mut vote.rung);
-            vote.error = None;
-            Ok(())
-        }
-        Err(_) if reply.finish_reason.as_deref() == Some("length") => {
-            Err(("unreadable reply: it was cut off (output_tokens_max)".to_owned(), true))
-        }
-        Err(why) => Err((format!("unreadable reply: {why}"), true)),
-    }
-}
-
-fn spend(vote: &mut Vote, judge: &JudgeHandle, usage: &Usage) {
-    let before = vote.tokens;
-    vote.tokens = VoteTokens { input: before.input + usage.input_tokens, output: before.output + usage.output_tokens };
-    vote.cost_usd += judge.cost(usage);
 }

@@ -1,4 +1,4 @@
-//! Counting what waits, and removing what is no longer needed.
+//! Counting what waits, removing what is no longer needed, and sharing what was learnt about endpoints.
 //!
 //! One loop a process, started by `pipeline::start`. Its rule: it takes no input and may run anywhere, any number of times; what
 //! it counts bounds the door (`ingest`) and shows in `/metrics`. The way not taken: counting at each request.
@@ -61,9 +61,25 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         show(&format!("events_{}", sink.sink), sink.waiting);
         show(&format!("events_dead_{}", sink.sink), sink.dead);
     }
+    exchange_knowledge(app).await?;
     if remove {
         let keep = TimeDelta::seconds(i64::try_from(config.retention.sampled_out_seconds).unwrap_or(i64::MAX / 1_000));
         app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
+    }
+    Ok(())
+}
+
+/// Stores what this process has learnt about endpoints, and takes over what others have.
+async fn exchange_knowledge(app: &App) -> Result<(), StoreError> {
+    for judge in app.bench.judges.all() {
+        if let Some(news) = judge.take_news() {
+            app.store.put_endpoint_traits(&judge.endpoint(), &judge.config.model, &news).await?;
+        }
+    }
+    for (endpoint, model, traits) in app.store.endpoint_traits().await? {
+        for judge in app.bench.judges.all().filter(|j| j.endpoint() == endpoint && j.config.model == model) {
+            judge.remember(&traits);
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 mod columns;
+pub mod endpoint_traits;
 mod error;
 pub mod inbox;
 pub mod jobs;

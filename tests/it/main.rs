@@ -11,5 +11,6 @@ mod datadog;
 mod doors;
 mod faults;
 mod invariants;
+mod ladder;
 mod reading;
 mod support;

@@ -25,6 +25,9 @@ pub struct Faults {
     pub hang_rate: f64,
     /// Share of requests answered with something that is no verdict.
     pub garbage_rate: f64,
+    /// What it refuses with 400, as endpoints do that know less: `json_schema`, `json_object`, `tools`, `temperature`,
+    /// `max_tokens`, `max_completion_tokens`.
+    pub refuse: Vec<String>,
     /// Whether the judge obeys instructions in the text it judges, to test that this is noticed.
     pub obedient: bool,
 }
@@ -39,6 +42,15 @@ pub(super) enum Fault {
 }
 
 impl Faults {
+    /// The first thing in the request that is refused.
+    pub(super) fn refused_in(&self, request: &serde_json::Value) -> Option<&str> {
+        let kind = request.pointer("/response_format/type").and_then(serde_json::Value::as_str);
+        self.refuse.iter().map(String::as_str).find(|name| match *name {
+            "json_schema" | "json_object" => kind == Some(*name),
+            other => request.get(other).is_some(),
+        })
+    }
+
     pub(super) fn draw(&self, number: u64) -> Fault {
         let x = uniform(number, b"fault");
         if x < self.error_rate {

@@ -131,6 +131,10 @@ async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
     let Some(model) = request.get("model").and_then(Value::as_str) else {
         return problem(StatusCode::BAD_REQUEST, "invalid_request_error", "`model` is missing");
     };
+    if let Some(name) = faults.refused_in(&request) {
+        let message = format!("Unsupported parameter: '{name}' is not supported with this model.");
+        return problem(StatusCode::BAD_REQUEST, "unsupported_parameter", &message);
+    }
     let tokens = reply::prompt_tokens(&request);
     if let Err(wait) = sim.limiter.admit(&faults, tokens) {
         sim.counters.limited.fetch_add(1, Ordering::Relaxed);
@@ -157,7 +161,9 @@ async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
     tokio::time::sleep(faults.latency(number)).await;
     let text = reply::answer(&request, model, faults.obedient);
     sim.counters.answered.fetch_add(1, Ordering::Relaxed);
-    let mut response = axum::Json(reply::completion(model, number, &text, "stop", tokens)).into_response();
+    let completion = reply::completion(model, number, &text, "stop", tokens);
+    let completion = if request.get("tools").is_some() { reply::as_tool_call(completion) } else { completion };
+    let mut response = axum::Json(completion).into_response();
     if let Some(rpm) = faults.rpm {
         let value = header::HeaderValue::from(rpm);
         response.headers_mut().insert("x-ratelimit-limit-requests", value);

@@ -20,6 +20,16 @@ pub(super) fn completion(model: &str, number: u64, text: &str, finish: &str, pro
     })
 }
 
+/// The completion's text as the arguments of a tool call.
+pub(super) fn as_tool_call(mut completion: Value) -> Value {
+    let choice = &mut completion["choices"][0];
+    let text = choice["message"]["content"].take();
+    let function = json!({"name": "verdict", "arguments": text});
+    choice["message"]["tool_calls"] = json!([{"id": "call_sim", "type": "function", "function": function}]);
+    choice["finish_reason"] = json!("tool_calls");
+    completion
+}
+
 /// About four bytes are a token.
 fn tokens(text: &str) -> u64 {
     (text.len() as u64).div_ceil(4)
@@ -45,10 +55,9 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
     let schema = request
         .pointer("/response_format/json_schema/schema")
         .or_else(|| request.pointer("/tools/0/function/parameters"));
-    let wants_json = schema.is_some() || system.contains("JSON") || request.get("response_format").is_some();
+    let wants_json = schema.is_some() || system.contains("JSON object") || request.get("response_format").is_some();
     if !wants_json {
-        let word = if verdict.score >= 0.5 { "pass" } else { "fail" };
-        return format!("{} Verdict: {word}.", verdict.reason);
+        return format!("[simulated] {} VERDICT: {}", verdict.reason, in_words(system, verdict.score));
     }
     let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
     let mut object = serde_json::Map::new();
@@ -60,10 +69,30 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
             }
         }
         None => {
-            object.insert("score".to_owned(), json!(verdict.score));
+            // Only the instructions say which member is wanted.
+            let name =
+                ["label", "verdict"].into_iter().find(|n| system.contains(&format!("\"{n}\":"))).unwrap_or("score");
+            object.insert(name.to_owned(), in_words(system, verdict.score));
         }
     }
     Value::Object(object).to_string()
+}
+
+/// The verdict as the instructions want it: one of the quoted labels, true or false, or a number in the range.
+fn in_words(system: &str, score: f64) -> Value {
+    if let Some((_, labels)) = system.rsplit_once("one of \"") {
+        let labels: Vec<&str> = labels.split(['"', '}', '.']).filter(|l| !l.trim().is_empty() && *l != ", ").collect();
+        let good = labels.iter().find(|l| rules::is_good_label(l) == (score >= 0.5)).or_else(|| labels.first());
+        return json!(good.copied().unwrap_or_default());
+    }
+    if system.contains("true or false") {
+        return json!(score >= 0.5);
+    }
+    let mut bounds =
+        crate::checks::words::numbers(system.rsplit_once("a number from").map_or("", |(_, rest)| rest)).into_iter();
+    let mut bound = |default: f64| bounds.next().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let (low, high) = (bound(0.0), bound(1.0));
+    json!(low + score * (high - low))
 }
 
 /// A value of the wanted type that says `score`.
