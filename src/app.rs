@@ -30,6 +30,8 @@ pub struct Bench {
     pub rubrics: ArcSwap<Catalog>,
     /// The metrics.
     pub metrics: Metrics,
+    /// Where votes are cached; absent without a database.
+    pub cache: Option<Store>,
 }
 
 /// Tells an idle step of the same process that there is work, before its next poll.
@@ -84,8 +86,14 @@ impl Bench {
         let names: Vec<&str> = config.judges.keys().map(String::as_str).collect();
         let catalog = Catalog::load(&config.rubrics.dir, &config.panels, &names)?;
         let judges = Judges::build(&config.judges, &config.panels)?;
-        let bench =
-            Self { judges, rubrics: ArcSwap::from_pointee(catalog), metrics: Metrics::default(), clock, config };
+        let bench = Self {
+            judges,
+            rubrics: ArcSwap::from_pointee(catalog),
+            metrics: Metrics::default(),
+            clock,
+            config,
+            cache: None,
+        };
         bench.show_rubric_states();
         Ok(bench)
     }
@@ -96,7 +104,7 @@ impl Bench {
     /// When a judge cannot be set up.
     pub fn without_rubrics(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
         let judges = Judges::build(&config.judges, &config.panels)?;
-        Ok(Self { judges, rubrics: ArcSwap::default(), metrics: Metrics::default(), clock, config })
+        Ok(Self { judges, rubrics: ArcSwap::default(), metrics: Metrics::default(), clock, config, cache: None })
     }
 
     /// Puts each rubric's state into the metrics and the log.
@@ -126,7 +134,9 @@ impl App {
     /// See [`AppError`].
     pub async fn build(config: Config, store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let sinks = sinks::build(&config)?;
-        let bench = Bench::build(config, clock)?;
+        let cached = config.work.cache_seconds > 0;
+        let mut bench = Bench::build(config, clock)?;
+        bench.cache = cached.then(|| store.clone());
         let app = Self { bench, store, sinks, wake: Wake::default(), backlog: AtomicI64::new(0) };
         let catalog = app.bench.rubrics.load_full();
         let active: Vec<_> = catalog.active().iter().map(AsRef::as_ref).collect();

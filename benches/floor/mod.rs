@@ -78,7 +78,7 @@ async fn judge(store: &Store, now: DateTime<Utc>) -> usize {
         (lease, verdict)
     };
     let settled: Vec<_> = leases.into_iter().map(with_verdict).collect();
-    store.settle(&settled, &["unsent"], now).await.expect("verdicts").len()
+    store.settle(&settled, &["unsent"], TimeDelta::zero(), now).await.expect("verdicts").len()
 }
 
 fn batch(range: std::ops::Range<usize>, now: DateTime<Utc>) -> Batch {

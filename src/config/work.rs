@@ -33,6 +33,10 @@ pub struct Work {
     pub record_batch_max: usize,
     /// How long a store waits for more verdicts, in milliseconds.
     pub record_wait_ms: u64,
+    /// How long a vote may be used again for the same question, in seconds; 0 = never.
+    pub cache_seconds: u64,
+    /// Votes kept for that at most.
+    pub cache_votes_max: u64,
     /// Prompts longer than this many bytes of trace text end as `too_large`.
     pub input_bytes_max: usize,
 }
@@ -52,6 +56,8 @@ impl Default for Work {
             poll_ms: 500,
             record_batch_max: 500,
             record_wait_ms: 5,
+            cache_seconds: 7 * 24 * 3_600,
+            cache_votes_max: 1_000_000,
             input_bytes_max: 4 * 1024 * 1024,
         }
     }

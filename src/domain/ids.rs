@@ -27,13 +27,6 @@ pub fn event_id(job: Uuid, sink: &str) -> Uuid {
     Uuid::new_v5(&job, sink.as_bytes())
 }
 
-/// First 16 hex digits of a hash of a job: marks the fences of its prompt, so that text from the trace, which was
-/// written before the job existed, cannot forge them, while a replay builds the same prompt again.
-#[must_use]
-pub fn nonce(job: Uuid, salt: &str) -> String {
-    short_hash(&[job.as_bytes(), salt.as_bytes()], 16)
-}
-
 /// First `digits` hex digits of the SHA-256 of the parts, each preceded by its length.
 #[must_use]
 pub fn short_hash(parts: &[&[u8]], digits: usize) -> String {

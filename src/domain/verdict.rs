@@ -149,6 +149,11 @@ pub struct Vote {
     pub params: Value,
     /// Requests made for this vote.
     pub attempts: u32,
+    /// Hash of the exact question: endpoint, model, parameters and messages; empty when the vote may not be cached.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cache_key: String,
+    /// Whether the vote was taken from the cache, and so cost nothing.
+    pub cached: bool,
 }
 
 /// The labels of a trace that travel with its verdicts, for grouping.

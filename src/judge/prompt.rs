@@ -122,6 +122,18 @@ fn fenced(variable: Variable, nonce: &str, text: &str) -> String {
     format!("<<<{name} {nonce}>>>\n{text}\n<<<END {name} {nonce}>>>")
 }
 
+/// Marks the fences: a keyed hash of the rubric's version and of all inputs. Text cannot contain the hash of itself, so it
+/// cannot forge a marker; and the same question has the same nonce, so it is recognised when it is asked again.
+#[must_use]
+pub fn nonce(rubric: &Rubric, inputs: &BTreeMap<Variable, String>, key: &str) -> String {
+    let mut parts: Vec<&[u8]> = vec![key.as_bytes(), rubric.version.as_bytes()];
+    for (variable, text) in inputs {
+        parts.push(variable.as_str().as_bytes());
+        parts.push(text.as_bytes());
+    }
+    short_hash(&parts, 16)
+}
+
 /// Makes the request for one rubric and trace.
 ///
 /// # Errors

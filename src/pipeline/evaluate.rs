@@ -9,7 +9,6 @@ mod ask;
 use crate::app::Bench;
 use crate::checks;
 use crate::domain::chat::ChatRequest;
-use crate::domain::ids::nonce;
 use crate::domain::job::Job;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
@@ -131,8 +130,8 @@ pub async fn evaluate(
     if rubric.panel.is_empty() || aggregate::decided_by_check(rubric, &evaluation.checks).is_some() {
         return done(evaluation);
     }
-    let request = match ask_for(bench, rubric, trace, job) {
-        Ok(request) => Arc::new(request),
+    let request = match ask_for(bench, rubric, trace) {
+        Ok(question) => Arc::new(question),
         Err(ended) => return done(Evaluation { ended: Some(ended), ..evaluation }),
     };
     let answers = ask_panel(bench, rubric, job, &request, bounds).await;
@@ -169,13 +168,13 @@ async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::doma
 }
 
 /// The request to the panel, or why there is none.
-fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace, job: &Job) -> Result<ChatRequest, (Outcome, String)> {
+fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace) -> Result<(ChatRequest, String), (Outcome, String)> {
     let judges: Vec<_> = rubric.panel.iter().filter_map(|name| bench.judges.get(name)).collect();
     let output = judges.iter().map(|j| j.config.output_tokens_max).min().unwrap_or(1_024);
     let inputs = prompt::inputs(trace);
-    let nonce = nonce(job.id, &bench.config.sampling.hash_key);
+    let nonce = prompt::nonce(rubric, &inputs, &bench.config.sampling.hash_key);
     let made = prompt::request(rubric, &inputs, &nonce, bench.config.work.input_bytes_max, output);
-    let request = made.map_err(|error| {
+    let request = made.map(|request| (request, nonce)).map_err(|error| {
         let outcome = match error {
             prompt::PromptError::Missing(_) => Outcome::NotApplicable,
             prompt::PromptError::TooLarge { .. } => Outcome::TooLarge,
@@ -184,7 +183,7 @@ fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace, job: &Job) -> Result<C
         (outcome, error.to_string())
     })?;
     // Three bytes a token is on the safe side for every tokenizer we know.
-    let bytes: usize = request.messages.iter().map(|(_, text)| text.len()).sum();
+    let bytes: usize = request.0.messages.iter().map(|(_, text)| text.len()).sum();
     let needed = bytes / 3 + output as usize;
     match judges.iter().find(|j| needed > j.config.window_tokens) {
         Some(judge) => Err((
@@ -207,12 +206,18 @@ struct Answers {
 }
 
 /// Asks every judge that has not voted yet, at the same time.
-async fn ask_panel(bench: &Bench, rubric: &Rubric, job: &Job, request: &Arc<ChatRequest>, bounds: &Bounds) -> Answers {
+async fn ask_panel(
+    bench: &Bench,
+    rubric: &Rubric,
+    job: &Job,
+    question: &Arc<(ChatRequest, String)>,
+    bounds: &Bounds,
+) -> Answers {
     let mut calls: FuturesUnordered<_> = panel::still_to_ask(&rubric.panel, &job.votes)
         .into_iter()
         .map(|name| async move {
             match bench.judges.get(name) {
-                Some(judge) => ask_judge(bench, judge, rubric, job, request).await,
+                Some(judge) => ask_judge(bench, judge, rubric, job, question).await,
                 None => {
                     let error = Some(format!("{FINAL}there is no judge `{name}` in the configuration"));
                     (Vote { judge: name.to_owned(), error, ..Vote::default() }, Failure::default())

@@ -10,6 +10,7 @@ use crate::domain::job::{Job, Lease};
 use crate::domain::verdict::Verdict;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::store::jobs::Unsettled;
+use chrono::TimeDelta;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -73,9 +74,10 @@ pub async fn record(app: &App, verdicts: Vec<(Lease<Job>, Verdict)>) {
         return;
     }
     let sinks = app.sink_names();
+    let cache_for = TimeDelta::seconds(i64::try_from(app.bench.config.work.cache_seconds).unwrap_or(i64::MAX / 1_000));
     loop {
         let now = app.bench.clock.now();
-        match app.store.settle(&verdicts, &sinks, now).await {
+        match app.store.settle(&verdicts, &sinks, cache_for, now).await {
             Ok(ours) => {
                 for (_, verdict) in verdicts.iter().filter(|(_, v)| ours.contains(&v.id)) {
                     let labels = [verdict.rubric.as_str(), verdict.outcome.as_str()];

@@ -65,6 +65,8 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     if remove {
         let keep = TimeDelta::seconds(i64::try_from(config.retention.sampled_out_seconds).unwrap_or(i64::MAX / 1_000));
         app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
+        let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
+        app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
     }
     Ok(())
 }

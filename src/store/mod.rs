@@ -14,6 +14,7 @@ pub mod outbox;
 pub mod rubric_versions;
 pub mod traces;
 pub mod verdicts;
+pub mod vote_cache;
 
 pub use error::StoreError;
 

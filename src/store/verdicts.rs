@@ -5,13 +5,13 @@
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
 
 use super::columns::{json, optional, text};
-use super::{Store, StoreError};
+use super::{Store, StoreError, vote_cache};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
 use crate::domain::rubric::OutputKind;
 use crate::domain::span::IdSource;
 use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,8 @@ pub struct VerdictFilter {
 }
 
 impl Store {
-    /// Settles jobs: stores their verdicts and votes, makes an event for each of `sinks`, and ends the jobs.
+    /// Settles jobs: stores their verdicts and votes, keeps votes in the cache for `cache_for`, makes an event for each of
+    /// `sinks`, and ends the jobs.
     /// Returns the ids that were settled; the others' leases had run out and somebody else has them.
     ///
     /// # Errors
@@ -44,6 +45,7 @@ impl Store {
         &self,
         settled: &[(Lease<Job>, Verdict)],
         sinks: &[&'static str],
+        cache_for: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<HashSet<Uuid>, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to settle"))?;
@@ -61,6 +63,10 @@ impl Store {
         let rows = VerdictRows::of(verdicts.clone());
         if rows.ids.is_empty() {
             return Ok(ours);
+        }
+        if cache_for > TimeDelta::zero() {
+            let votes = verdicts.clone().flat_map(|v| &v.votes);
+            vote_cache::insert(&mut tx, votes, cache_for, now).await?;
         }
         insert_votes(&mut tx, verdicts).await?;
         insert_events(&mut tx, &rows, sinks, now).await?;

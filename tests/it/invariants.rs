@@ -5,7 +5,7 @@ use crate::support::{
     ANSWERED, JUDGED, Service, config, database, eventually, sim, traces, wait_for_verdicts, with_judges,
 };
 use assize::config::Sampling;
-use assize::domain::ids::{job_id, nonce};
+use assize::domain::ids::job_id;
 use assize::domain::policy::{Matcher, Patterns, SamplingRule};
 use assize::domain::trace::Trace;
 use assize::domain::verdict::Outcome;
@@ -77,13 +77,19 @@ async fn sampling_prompts_and_scores_can_be_replayed_from_the_database() {
         let id = job_id(&verdict.trace_id, &rubric.name, &rubric.version);
         assert_eq!(verdict.id, id, "the id");
         let inputs = prompt::inputs(&trace);
-        let request = prompt::request(&rubric, &inputs, &nonce(id, &policy.hash_key), usize::MAX, 1_024);
+        let request =
+            prompt::request(&rubric, &inputs, &prompt::nonce(&rubric, &inputs, &policy.hash_key), usize::MAX, 1_024);
         let hash = prompt::hash(&request.expect("it can be asked again"));
         assert!(verdict.votes.iter().all(|vote| vote.prompt_hash == hash), "the prompt");
         let votes: Vec<(f64, f64)> = verdict.votes.iter().filter_map(|v| Some((v.score?, 1.0))).collect();
         let combined = combine::combine(rubric.combine, &votes, rubric.pass).expect("there are votes");
         assert_eq!(verdict.score, Some(combined.score), "the score");
-        assert!(verdict.votes.iter().all(|v| v.tokens.input > 0 && v.cost_usd > 0.0 && v.model.starts_with("sim-")));
+        assert!(
+            verdict
+                .votes
+                .iter()
+                .all(|v| (v.cached || v.tokens.input > 0 && v.cost_usd > 0.0) && v.model.starts_with("sim-"))
+        );
     }
 }
 

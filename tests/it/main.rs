@@ -6,6 +6,7 @@
 #![expect(clippy::format_collect, reason = "test data is small and reads better so")]
 
 mod bounds;
+mod cache;
 mod commands;
 mod datadog;
 mod doors;

@@ -7,7 +7,7 @@
 
 use crate::app::Bench;
 use crate::domain::chat::{ChatError, ChatReply, ChatRequest};
-use crate::domain::ids::nonce;
+use crate::domain::ids::short_hash;
 use crate::domain::job::Job;
 use crate::domain::message::Usage;
 use crate::domain::rubric::Rubric;
@@ -47,7 +47,7 @@ struct Asking<'a> {
     rubric: &'a Rubric,
     /// The request in its first form.
     plain: &'a ChatRequest,
-    nonce: String,
+    nonce: &'a str,
     traits: Traits,
     vote: Vote,
     failure: Failure,
@@ -60,17 +60,21 @@ pub(super) async fn ask_judge(
     judge: &JudgeHandle,
     rubric: &Rubric,
     job: &Job,
-    request: &ChatRequest,
+    (request, nonce): &(ChatRequest, String),
 ) -> (Vote, Failure) {
+    let cache_key = cache_key(judge, request);
+    if let Some(vote) = cached(bench, judge, &cache_key).await {
+        return (vote, Failure::default());
+    }
     let start = Instant::now();
     let mut asking = Asking {
         bench,
         judge,
         rubric,
         plain: request,
-        nonce: nonce(job.id, &bench.config.sampling.hash_key),
+        nonce,
         traits: judge.traits(bench.clock.now()),
-        vote: Vote { judge: judge.name.clone(), model: judge.config.model.clone(), ..Vote::default() },
+        vote: Vote { judge: judge.name.clone(), model: judge.config.model.clone(), cache_key, ..Vote::default() },
         failure: Failure::default(),
         corrected: false,
     };
@@ -95,10 +99,32 @@ pub(super) async fn ask_judge(
     (asking.vote, asking.failure)
 }
 
+/// Hash of the exact question: endpoint, model, parameters, messages and schema in their first form.
+fn cache_key(judge: &JudgeHandle, request: &ChatRequest) -> String {
+    let parameters = json!({
+        "endpoint": judge.endpoint(),
+        "model": judge.config.model,
+        "temperature": judge.config.temperature,
+        "output_tokens_max": request.output_tokens_max,
+        "schema": request.schema,
+        "messages": request.messages,
+    });
+    short_hash(&[parameters.to_string().as_bytes()], 40)
+}
+
+/// The vote of an earlier time for the same question. A cache that does not answer is no reason not to ask.
+async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
+    let store = bench.cache.as_ref()?;
+    let found = store.cached_votes(&[key.to_owned()], bench.clock.now()).await.ok()?.remove(key)?;
+    bench.metrics.judge_requests.with_label_values(&[judge.name.as_str(), "cached"]).inc();
+    let free = Vote { tokens: VoteTokens::default(), cost_usd: 0.0, latency_ms: 0, attempts: 0, ..found };
+    Some(Vote { judge: judge.name.clone(), cached: true, ..free })
+}
+
 impl Asking<'_> {
     /// The request in the form that the endpoint takes.
     fn adapted(&self) -> ChatRequest {
-        prompt::on_rung(self.plain, self.rubric, &self.nonce, &self.traits)
+        prompt::on_rung(self.plain, self.rubric, self.nonce, &self.traits)
     }
 
     async fn once(&mut self, request: &ChatRequest) -> Next {
@@ -108,7 +134,7 @@ impl Asking<'_> {
             "output_tokens_max": request.output_tokens_max,
             "left_out": request.traits.refused,
         });
-        self.vote.rung = self.traits.rung.as_str().to_owned();
+        self.traits.rung.as_str().clone_into(&mut self.vote.rung);
         self.judge.admit().await;
         let sent = Instant::now();
         let answer = self.judge.model.ask(request).await;

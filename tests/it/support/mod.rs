@@ -90,6 +90,8 @@ pub fn config(rubrics: &[&str]) -> Config {
     config.assembly.idle_ms = 400;
     config.assembly.hard_cap_ms = 5_000;
     config.assembly.tick_ms = 20;
+    // Most tests send the same text many times and count requests; the cache has tests of its own.
+    config.work.cache_seconds = 0;
     config.work.poll_ms = 20;
     config.work.retry_ms = 100;
     config.work.retry_ms_max = 1_000;
