@@ -125,7 +125,6 @@ async fn worker(url: &SecretString, traces: usize) -> (Duration, [f64; 3]) {
     std::fs::write(rubrics.path().join("answered.yaml"), text).expect("a rubric can be written");
     let mut config = Config::default();
     config.rubrics.dir = rubrics.path().to_owned();
-    config.ingest.pending_spans_max = 100_000;
     let mut app = App::build(config, store(url).await, Arc::new(SystemClock)).await.expect("a valid configuration");
     Arc::get_mut(&mut app).expect("nobody else has it yet").sinks = vec![Arc::new(Unsent)];
     let life = Lifecycle::default();

@@ -20,6 +20,7 @@ CREATE TABLE open_traces (
     last_seen_at timestamptz NOT NULL,
     root_ended boolean NOT NULL,
     span_count integer NOT NULL,
+    bytes bigint NOT NULL,
     due_at timestamptz NOT NULL
 );
 CREATE INDEX open_traces_due ON open_traces (due_at);
@@ -29,6 +30,7 @@ COMMENT ON COLUMN open_traces.first_seen_at IS 'When its first span came; the ha
 COMMENT ON COLUMN open_traces.last_seen_at IS 'When its latest span came; quiet and idle time count from here.';
 COMMENT ON COLUMN open_traces.root_ended IS 'Whether an ended root span has come.';
 COMMENT ON COLUMN open_traces.span_count IS 'Spans received, duplicates included.';
+COMMENT ON COLUMN open_traces.bytes IS 'Their size, so that a batch fits into memory and one trace cannot grow without end.';
 COMMENT ON COLUMN open_traces.due_at IS 'When it may be assembled.';
 
 CREATE TABLE traces (

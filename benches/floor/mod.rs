@@ -8,13 +8,15 @@ use assize::pipeline::assemble::assemble;
 use assize::pipeline::ingest::row;
 use assize::store::Store;
 use assize::store::inbox::{DueAfter, InboxSpan};
-use assize::store::traces::{DecidedTrace, Settlement};
+use assize::store::traces::{DecidedTrace, DueLimits, Settlement};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 500;
+
+const LIMITS: DueLimits = DueLimits { traces: BATCH, batch_bytes: i64::MAX, trace_bytes: i64::MAX };
 
 struct Batch {
     spans: Vec<InboxSpan>,
@@ -42,7 +44,7 @@ pub async fn run(store: &Store, traces: usize) -> Duration {
             count => judged.fetch_add(count, Ordering::Relaxed),
         };
     }
-    while let Some(rest) = store.take_due(now, BATCH).await.expect("due") {
+    while let Some(rest) = store.take_due(now, LIMITS).await.expect("due") {
         rest.settle(Settlement::default(), &[], now).await.expect("nothing to write");
     }
     assert_eq!(judged.load(Ordering::Relaxed), traces, "the floor writes every row");
@@ -61,7 +63,7 @@ async fn one_connection(
         // Takes whatever is due; which batch's it is makes no difference to the rows.
         let due = loop {
             // Another connection may have taken ours before it put its own.
-            if let Some(due) = store.take_due(now, BATCH).await.expect("due") {
+            if let Some(due) = store.take_due(now, LIMITS).await.expect("due") {
                 break due;
             }
         };

@@ -137,7 +137,8 @@ async fn judges(config: &Config, findings: &mut Findings) {
                 findings.say(what, true, format!("{} at {base} answers{}", judge.model, price(judge)));
             }
             Ok(r) if r.status().as_u16() == 401 => {
-                findings.say(what, false, format!("{base} refuses the key; set {}", judge.api_key_env));
+                let variable = judge.api_key_env.as_deref().unwrap_or("api_key_env and the variable that it names");
+                findings.say(what, false, format!("{base} refuses the key; set {variable}"));
             }
             Ok(r) => findings.say(
                 what,

@@ -55,6 +55,9 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
         "nothing_to_judge" => {
             line(format!("assembled from {}, none of a language model", count(story.spans.0, "span")));
         }
+        "too_large" => {
+            line(format!("{}, larger than assembly.trace_bytes_max together: not read", count(story.spans.0, "span")));
+        }
         state => {
             let late = if story.spans.1 > 0 { format!(", {} came late", story.spans.1) } else { String::new() };
             line(format!("assembled from {}{late}", count(story.spans.0, "span")));

@@ -113,10 +113,16 @@ async fn start(
 pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, listener: TcpListener, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
     let router = server::router(app, inbox, roles.web, guard);
-    let stop = life.soft.clone();
+    let (stop, hard) = (life.soft.clone(), life.hard.clone());
     life.spawn("server", async move {
-        if let Err(error) = server::serve(listener, router, stop.cancelled_owned()).await {
-            tracing::error!(%error, "the server stopped");
+        tokio::select! {
+            served = server::serve(listener, router, stop.cancelled_owned()) => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the server stopped");
+                }
+            }
+            // A request whose body never ends must not keep the process.
+            () = hard.cancelled() => {}
         }
     });
     pipeline::start(app, roles, life);

@@ -81,7 +81,10 @@ impl Datadog {
             self.site = site;
         }
         let host = text("DD_AGENT_HOST");
-        let agent = text("DD_TRACE_AGENT_URL").or_else(|| host.as_ref().map(|h| format!("http://{h}:8126")));
+        let http = |url: &String| url.starts_with("http");
+        // A trace agent on a Unix socket is for tracers; evaluation metrics go by HTTP.
+        let agent =
+            text("DD_TRACE_AGENT_URL").filter(http).or_else(|| host.as_ref().map(|h| format!("http://{h}:8126")));
         self.agent_url = agent.or(self.agent_url.take());
         let statsd = text("DD_DOGSTATSD_URL").or_else(|| host.map(|h| format!("udp://{h}:8125")));
         self.dogstatsd_url = statsd.or(self.dogstatsd_url.take());

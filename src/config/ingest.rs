@@ -14,8 +14,8 @@ pub struct Ingest {
     pub batch_spans_max: usize,
     /// How long a commit waits for more spans, in milliseconds.
     pub batch_wait_ms: u64,
-    /// Spans waiting for their commit at most; above it senders get 503.
-    pub pending_spans_max: usize,
+    /// Bytes of spans waiting for their commit at most; above it senders get 503.
+    pub pending_bytes_max: usize,
     /// Commits under way at the same time.
     pub writers: usize,
     /// Spans in the inbox plus jobs in the queue at most; above it senders get 429.
@@ -29,7 +29,7 @@ impl Default for Ingest {
         Self {
             batch_spans_max: 1_000,
             batch_wait_ms: 3,
-            pending_spans_max: 20_000,
+            pending_bytes_max: 256 * 1024 * 1024,
             writers: 2,
             backlog_max: 1_000_000,
             retry_after_seconds: 5,
@@ -40,7 +40,7 @@ impl Default for Ingest {
 impl Ingest {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("ingest.batch_spans_max", self.batch_spans_max as u64)?;
-        at_least_one("ingest.pending_spans_max", self.pending_spans_max as u64)?;
+        at_least_one("ingest.pending_bytes_max", self.pending_bytes_max as u64)?;
         at_least_one("ingest.writers", self.writers as u64)
     }
 }
@@ -59,11 +59,23 @@ pub struct Assembly {
     pub tick_ms: u64,
     /// Traces assembled in one transaction at most.
     pub batch_traces_max: usize,
+    /// Bytes of spans assembled in one transaction at most; one trace is always taken.
+    pub batch_bytes_max: usize,
+    /// A trace with more bytes of spans than this is not read and not judged.
+    pub trace_bytes_max: usize,
 }
 
 impl Default for Assembly {
     fn default() -> Self {
-        Self { quiet_ms: 60_000, idle_ms: 180_000, hard_cap_ms: 600_000, tick_ms: 500, batch_traces_max: 500 }
+        Self {
+            quiet_ms: 60_000,
+            idle_ms: 180_000,
+            hard_cap_ms: 600_000,
+            tick_ms: 500,
+            batch_traces_max: 500,
+            batch_bytes_max: 64 * 1024 * 1024,
+            trace_bytes_max: 32 * 1024 * 1024,
+        }
     }
 }
 

@@ -9,19 +9,21 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One judge.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Judge {
     /// The model's name at its endpoint.
     pub model: String,
     /// Base URL of an OpenAI-compatible API, with `/v1` where it has one; default `OPENAI_BASE_URL`, else OpenAI.
     pub base_url: Option<String>,
-    /// Environment variable that holds the key.
-    pub api_key_env: String,
+    /// Environment variable that holds the key; default `OPENAI_API_KEY`, but only for OpenAI's own address (or that of
+    /// `OPENAI_BASE_URL`): nobody else is sent that key unasked.
+    pub api_key_env: Option<String>,
     /// The key, filled in from that variable.
     #[serde(skip)]
     pub api_key: Option<SecretString>,
-    /// More request headers.
+    /// More request headers. A value `$NAME` is taken from that environment variable.
+    #[serde(serialize_with = "without_values")]
     pub headers: BTreeMap<String, String>,
     /// How long to wait for a reply, in milliseconds.
     pub timeout_ms: u64,
@@ -39,12 +41,19 @@ pub struct Judge {
     pub weight: f64,
 }
 
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not derived: headers may hold keys.
+        f.debug_struct("Judge").field("model", &self.model).field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
 impl Default for Judge {
     fn default() -> Self {
         Self {
             model: String::new(),
             base_url: None,
-            api_key_env: "OPENAI_API_KEY".to_owned(),
+            api_key_env: None,
             api_key: None,
             headers: BTreeMap::new(),
             timeout_ms: 60_000,
@@ -56,6 +65,11 @@ impl Default for Judge {
             weight: 1.0,
         }
     }
+}
+
+/// Headers may hold keys (Azure's `api-key`), so their values are shown nowhere.
+fn without_values<S: serde::Serializer>(headers: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.keys().map(|name| (name, "***")))
 }
 
 /// Prices in US dollars a million tokens.
@@ -82,7 +96,14 @@ pub(super) fn apply(
         panels.insert("default".to_owned(), judges.keys().cloned().collect());
     }
     for judge in judges.values_mut() {
-        judge.api_key = ambient.secret(&judge.api_key_env);
+        let own = judge.base_url.as_deref().is_none_or(|url| url.contains("://api.openai.com"));
+        let variable = judge.api_key_env.as_deref().or(own.then_some("OPENAI_API_KEY"));
+        judge.api_key = variable.and_then(|name| ambient.secret(name));
+        for value in judge.headers.values_mut() {
+            if let Some(found) = value.strip_prefix('$').and_then(|name| ambient.get(name)) {
+                found.clone_into(value);
+            }
+        }
         let base = judge.base_url.take().or_else(|| ambient.get("OPENAI_BASE_URL").map(str::to_owned));
         judge.base_url = Some(base.unwrap_or_else(|| "https://api.openai.com/v1".to_owned()));
     }

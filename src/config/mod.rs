@@ -125,9 +125,8 @@ impl Config {
         if let Some(path) = file {
             let text =
                 std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-            // Parsed once by toml itself: its errors show line, column and the line's text, which figment's do not.
-            let _: Self = toml::from_str(&text)
-                .map_err(|e| ConfigError::Parse(format!("{}: {}", path.display(), nearest::explain(&e.to_string()))))?;
+            // Parsed once by toml itself: its errors know their line, which figment's do not.
+            let _: Self = toml::from_str(&text).map_err(|e| ConfigError::Parse(place_of(path, &text, &e)))?;
             figment = figment.merge(Toml::string(&text));
         }
         figment = figment.merge(Env::prefixed("ASSIZE__").split("__"));
@@ -156,7 +155,7 @@ impl Config {
         self.ingest.check()?;
         self.assembly.check()?;
         self.sampling.check()?;
-        self.work.check()?;
+        self.work.check(&self.judges)?;
         self.export.check()?;
         self.datadog.check()?;
         judges::check(&self.judges, &self.panels)
@@ -167,6 +166,13 @@ impl Config {
     pub fn redacted(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_else(|e| format!("# cannot be shown: {e}\n"))
     }
+}
+
+/// File, line and message; not the line's text, which may be a misspelt key with a secret behind it.
+fn place_of(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line = line.map_or_else(String::new, |line| format!(", line {line}"));
+    format!("{}{line}: {}", path.display(), nearest::explain(error.message()))
 }
 
 fn at_least_one(key: &str, value: u64) -> Result<(), ConfigError> {

@@ -2,8 +2,9 @@
 //!
 //! Its rule: a lease outlives the evaluation it covers, so a slow judge never has its job taken by another worker.
 
-use super::{ConfigError, at_least_one};
+use super::{ConfigError, Judge, at_least_one};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Section `work`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub struct Work {
     pub attempts_max: u32,
     /// Attempts for which the whole panel is waited for; after them a quorum is enough.
     pub full_panel_attempts: u32,
+    /// Age of a job from which on a quorum is enough as well, in seconds; held-up attempts do not count.
+    pub full_panel_seconds: u64,
     /// Requests to one judge within one attempt.
     pub requests_per_attempt_max: u32,
     /// First wait after a failed attempt, in milliseconds; doubles, with jitter.
@@ -49,6 +52,7 @@ impl Default for Work {
             lease_margin_ms: 10_000,
             attempts_max: 12,
             full_panel_attempts: 4,
+            full_panel_seconds: 900,
             requests_per_attempt_max: 2,
             retry_ms: 2_000,
             retry_ms_max: 600_000,
@@ -64,7 +68,7 @@ impl Default for Work {
 }
 
 impl Work {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, judges: &BTreeMap<String, Judge>) -> Result<(), ConfigError> {
         at_least_one("work.concurrency", self.concurrency as u64)?;
         at_least_one("work.attempts_max", self.attempts_max.into())?;
         at_least_one("work.requests_per_attempt_max", self.requests_per_attempt_max.into())?;
@@ -72,6 +76,17 @@ impl Work {
         at_least_one("work.poll_ms", self.poll_ms)?;
         if self.lease_ms <= self.lease_margin_ms {
             return Err(ConfigError::invalid("work.lease_ms", "must be greater than work.lease_margin_ms"));
+        }
+        let most = self.lease_ms - self.lease_margin_ms;
+        if let Some((name, judge)) =
+            judges.iter().find(|(_, j)| j.timeout_ms.saturating_mul(self.requests_per_attempt_max.into()) > most)
+        {
+            let problem = format!(
+                "{} ms, {} times (work.requests_per_attempt_max), do not fit into a lease of {most} ms \
+                 (work.lease_ms less work.lease_margin_ms); raise the lease or lower the time-out",
+                judge.timeout_ms, self.requests_per_attempt_max
+            );
+            return Err(ConfigError::invalid(format!("judges.{name}.timeout_ms"), problem));
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ pub(super) fn said(text: &str, keys: &[&str]) -> String {
         Some(Value::String(inner)) => inner.clone(),
         Some(Value::Object(inner)) => {
             let text = inner.get("content").or_else(|| inner.get("text"));
-            text.and_then(Value::as_str).map_or_else(|| text.map_or_else(String::new, plain), str::to_owned)
+            text.map_or_else(|| Value::Object(inner.clone()).to_string(), plain)
         }
         _ => text.to_owned(),
     }

@@ -7,7 +7,9 @@
 use super::context::tag;
 use super::lenient::{argument, plain};
 use crate::domain::ids::{ID_BYTES_MAX, short_hash};
-use crate::domain::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage};
+use crate::domain::message::{
+    Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role,
+};
 use crate::domain::span::{IdSource, PromptRef, Span, SpanKind, Status, normal_finish_reason};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -225,7 +227,7 @@ fn message(value: &Value, role: &str) -> Result<Message, String> {
         other => return Err(format!("a message must be an object, not {}", type_name(other))),
     };
     let mut message = Message {
-        role: text(map, "role")?.unwrap_or_else(|| role.to_owned()),
+        role: text(map, "role")?.map_or_else(|| role.to_owned(), |r| normal_role(&r).to_owned()),
         refusal: text(map, "refusal")?,
         tool_call_id: text(map, "tool_call_id")?,
         ..Message::default()

@@ -7,7 +7,7 @@ use super::Dialect;
 use super::lenient::{argument, placeholder, plain, said, structured};
 use super::otel_genai::document;
 use super::wire::{Attrs, WireSpan};
-use crate::domain::message::{Document, Message, ToolCall, ToolDefinition, ToolRequest, Usage};
+use crate::domain::message::{Document, Message, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role};
 use crate::domain::span::{Span, SpanKind, normal_finish_reason};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn kind(name: &str) -> SpanKind {
     match name {
         "LLM" => SpanKind::Llm,
         "EMBEDDING" => SpanKind::Embedding,
-        "CHAIN" | "PROMPT" => SpanKind::Chain,
+        "CHAIN" => SpanKind::Chain,
         "RETRIEVER" => SpanKind::Retrieval,
         "RERANKER" => SpanKind::Reranker,
         "TOOL" => SpanKind::Tool,
@@ -112,7 +112,7 @@ fn messages(attrs: &Attrs, prefix: &str) -> Vec<Message> {
 fn message(fields: &BTreeMap<&str, &Value>) -> Message {
     let text = |key: &str| fields.get(key).map(|v| plain(v)).filter(|s| !s.is_empty());
     let mut message = Message {
-        role: text("message.role").unwrap_or_default(),
+        role: text("message.role").map(|r| normal_role(&r).to_owned()).unwrap_or_default(),
         content: text("message.content").unwrap_or_default(),
         tool_call_id: text("message.tool_call_id"),
         ..Message::default()

@@ -7,7 +7,9 @@
 use super::lenient::{argument, placeholder, plain, structured};
 use super::wire::WireSpan;
 use super::{Dialect, context};
-use crate::domain::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage};
+use crate::domain::message::{
+    Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role,
+};
 use crate::domain::span::{Span, SpanKind, normal_finish_reason};
 use serde_json::Value;
 
@@ -19,7 +21,7 @@ fn recognises(wire: &WireSpan) -> bool {
 
 fn kind(operation: &str) -> SpanKind {
     match operation {
-        "chat" | "generate_content" | "text_completion" | "completion" => SpanKind::Llm,
+        "chat" | "generate_content" | "text_completion" | "completion" | "acompletion" | "responses" => SpanKind::Llm,
         "embeddings" => SpanKind::Embedding,
         "retrieval" | "vector_db_retrieve" => SpanKind::Retrieval,
         "rerank" => SpanKind::Reranker,
@@ -32,11 +34,16 @@ fn kind(operation: &str) -> SpanKind {
 
 fn read(wire: &WireSpan, span: &mut Span) {
     let attrs = &wire.attrs;
-    span.kind = match attrs.text("gen_ai.operation.name") {
-        Some(operation) => kind(&operation),
-        None if attrs.get("gen_ai.tool.name").is_some() => SpanKind::Tool,
-        None if attrs.get("gen_ai.request.model").is_some() => SpanKind::Llm,
-        None => SpanKind::Other,
+    let said = attrs.text("gen_ai.operation.name").map_or(SpanKind::Other, |operation| kind(&operation));
+    // An unknown operation says nothing; what the span carries does.
+    span.kind = match said {
+        SpanKind::Other if attrs.get("gen_ai.tool.name").is_some() => SpanKind::Tool,
+        SpanKind::Other
+            if attrs.get("gen_ai.request.model").is_some() || attrs.get("gen_ai.output.messages").is_some() =>
+        {
+            SpanKind::Llm
+        }
+        known => known,
     };
     span.provider = attrs.first_text(&["gen_ai.provider.name", "gen_ai.system"]);
     span.model = attrs.first_text(&["gen_ai.response.model", "gen_ai.request.model"]);
@@ -158,6 +165,7 @@ fn messages(value: &Value, role: &str, field: &str, span: &mut Span) -> Vec<Mess
             let text = plain(value);
             if text.trim_start().starts_with(['[', '{']) {
                 span.gap(field, "cut by the sender: it begins as JSON and does not end");
+                return Vec::new();
             }
             vec![Message::text(role, text)]
         }
@@ -167,7 +175,7 @@ fn messages(value: &Value, role: &str, field: &str, span: &mut Span) -> Vec<Mess
 /// One message; tool responses become messages of their own, since each answers a call of its own.
 fn message(value: &Value, role: &str) -> Vec<Message> {
     let Some(map) = value.as_object() else { return vec![Message::text(role, plain(value))] };
-    let role = map.get("role").and_then(Value::as_str).unwrap_or(role);
+    let role = normal_role(map.get("role").and_then(Value::as_str).unwrap_or(role));
     let mut main = Message { role: role.to_owned(), ..Message::default() };
     let (mut texts, mut responses) = (Vec::new(), Vec::new());
     let parts = match map.get("parts").or_else(|| map.get("content")) {

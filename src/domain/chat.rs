@@ -84,6 +84,9 @@ pub enum ChatError {
         /// The parameter.
         parameter: Parameter,
     },
+    /// The prompt does not fit the model's window.
+    #[error("too_long: the endpoint says that the prompt does not fit its window")]
+    TooLong,
     /// Any other status: asking again cannot help.
     #[error("rejected: the endpoint answered {status}: {code}")]
     Rejected {
@@ -101,7 +104,7 @@ impl ChatError {
     /// True when the same request may succeed later.
     #[must_use]
     pub fn can_pass(&self) -> bool {
-        !matches!(self, Self::Rejected { .. } | Self::RefusedParameter { .. })
+        !matches!(self, Self::Rejected { .. } | Self::RefusedParameter { .. } | Self::TooLong)
     }
 
     /// True when trying counts for nothing: the endpoint was too busy, or a person must act first. The job's deadline bounds it.

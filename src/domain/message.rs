@@ -6,6 +6,18 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The one spelling of a role among those seen in the field; unknown ones pass as they are.
+#[must_use]
+pub fn normal_role(raw: &str) -> &str {
+    match raw {
+        "human" | "Human" | "HumanMessage" => "user",
+        "ai" | "AI" | "AIMessage" | "model" => "assistant",
+        "developer" => "system",
+        "function" => "tool",
+        other => other,
+    }
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

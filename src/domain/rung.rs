@@ -73,6 +73,18 @@ impl Parameter {
     /// is not kept.
     #[must_use]
     pub fn named_in(param: Option<&str>, message: &str) -> Option<Self> {
+        // A message may mention a parameter for other reasons, or quote the prompt; only these words say that it is refused.
+        const REFUSALS: [&str; 9] = [
+            "support",
+            "unrecognized",
+            "unknown",
+            "unexpected",
+            "not allowed",
+            "not permitted",
+            "not available",
+            "requires",
+            "extra inputs",
+        ];
         const WORDS: [(&str, Parameter); 10] = [
             ("max_completion_tokens", Parameter::MaxCompletionTokens),
             ("max_tokens", Parameter::MaxTokens),
@@ -91,7 +103,9 @@ impl Parameter {
             let found = WORDS.iter().filter_map(|(word, parameter)| Some((text.find(word)?, *parameter)));
             found.min_by_key(|(at, _)| *at).map(|(_, parameter)| parameter)
         };
-        param.and_then(look).or_else(|| look(message))
+        let lower = message.to_lowercase();
+        let refused = REFUSALS.iter().any(|word| lower.contains(word)) && !lower.contains("context");
+        param.and_then(look).or_else(|| look(message).filter(|_| refused))
     }
 }
 
@@ -168,6 +182,8 @@ mod tests {
             (None, "response_format type json_schema is not supported", Some(Parameter::ResponseFormat)),
             (None, "\"auto\" tool choice requires --enable-auto-tool-choice", Some(Parameter::Tools)),
             (None, "Invalid value for input", None),
+            (None, "input length and `max_tokens` exceed context limit", None),
+            (None, "the user asked about a tool", None),
         ] {
             assert_eq!(Parameter::named_in(param, message), expected, "{message}");
         }

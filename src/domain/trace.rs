@@ -41,7 +41,9 @@ impl Trace {
         if self.view.output.is_empty() {
             return None;
         }
-        let texts: Vec<&str> = self.view.output.iter().map(|m| m.content.as_str()).filter(|t| !t.is_empty()).collect();
+        // Some senders put tool results beside the answer.
+        let told = self.view.output.iter().filter(|m| matches!(m.role.as_str(), "assistant" | ""));
+        let texts: Vec<&str> = told.map(|m| m.content.as_str()).filter(|t| !t.is_empty()).collect();
         Some(texts.join("\n"))
     }
 

@@ -207,9 +207,12 @@ async fn refused(response: reqwest::Response) -> ChatError {
             let text = |path: &str| body.pointer(path).and_then(Value::as_str);
             let message =
                 text("/error/message").or_else(|| text("/message")).or_else(|| text("/detail")).unwrap_or_default();
+            let too_long =
+                code_of(&body) == "context_length_exceeded" || message.to_lowercase().contains("context length");
             match Parameter::named_in(text("/error/param"), message) {
-                Some(parameter) => ChatError::RefusedParameter { status, parameter },
-                None => ChatError::Rejected { status, code: code_of(&body) },
+                _ if too_long => ChatError::TooLong,
+                Some(parameter) if matches!(status, 400 | 422) => ChatError::RefusedParameter { status, parameter },
+                _ => ChatError::Rejected { status, code: code_of(&body) },
             }
         }
     }

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct JudgeHandle {
     limiter: Option<DefaultDirectRateLimiter>,
     /// When a failure was last logged, in Unix seconds.
     noted_at: AtomicI64,
+    /// Jobs in a row whose replies could not be read.
+    unreadable: AtomicU32,
     /// What is known of the endpoint, and whether that is not remembered in the database yet.
     traits: RwLock<(Traits, bool)>,
 }
@@ -60,6 +62,7 @@ impl JudgeHandle {
             price,
             limiter,
             noted_at: AtomicI64::new(0),
+            unreadable: AtomicU32::new(0),
             traits: RwLock::default(),
         }
     }
@@ -111,10 +114,40 @@ impl JudgeHandle {
         }
     }
 
+    /// Notes a reply that could be read.
+    pub fn read_well(&self) {
+        self.unreadable.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes a job whose replies could not be read; true when that is the third in a row.
+    pub fn read_badly(&self) -> bool {
+        const IN_A_ROW: u32 = 3;
+        let count = self.unreadable.fetch_add(1, Ordering::Relaxed) + 1;
+        if count >= IN_A_ROW {
+            self.read_well();
+        }
+        count >= IN_A_ROW
+    }
+
     /// Waits until a request may be sent.
-    pub async fn admit(&self) {
-        if let Some(limiter) = &self.limiter {
-            limiter.until_ready().await;
+    ///
+    /// # Errors
+    /// When that would take longer than `most`: the wait until a place may be free.
+    pub async fn admit(&self, most: Duration) -> Result<(), Duration> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let start = tokio::time::Instant::now();
+        loop {
+            match limiter.check() {
+                Ok(()) => return Ok(()),
+                Err(busy) => {
+                    let wait =
+                        busy.wait_time_from(governor::clock::Clock::now(&governor::clock::DefaultClock::default()));
+                    if start.elapsed() + wait > most {
+                        return Err(wait);
+                    }
+                    tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+                }
+            }
         }
     }
 

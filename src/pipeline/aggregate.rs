@@ -115,7 +115,11 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BT
     let given: Vec<(f64, f64)> =
         votes.iter().filter_map(|v| Some((v.score?, weights.get(&v.judge).copied().unwrap_or(1.0)))).collect();
     let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| given.len() >= quorum(rubric.panel.len()));
+    let too_long = votes.iter().any(|v| v.error.as_deref().is_some_and(|e| e.contains("too_long")));
     let Some(combined) = combined else {
+        if too_long {
+            verdict.outcome = Outcome::TooLarge;
+        }
         let errors: Vec<String> =
             votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
         verdict.explanation = format!(
@@ -130,7 +134,9 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BT
     scored(verdict, combined.score, combined.score >= rubric.pass, "panel");
     verdict.confidence = combined.agreement;
     let distance = |v: &&Vote| (v.score.unwrap_or(f64::MAX) - combined.score).abs();
-    let nearest = votes.iter().filter(|v| v.score.is_some()).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    // Of those who say what the panel says: on a tie the label must not contradict the verdict.
+    let agrees = |v: &&Vote| v.score.is_some_and(|s| (s >= rubric.pass) == (combined.score >= rubric.pass));
+    let nearest = votes.iter().filter(agrees).min_by(|a, b| distance(a).total_cmp(&distance(b)));
     verdict.explanation = nearest.and_then(|v| v.reason.clone()).unwrap_or_default();
     verdict.raw = raw(&rubric.output, combined.score);
     if !matches!(rubric.output, Output::Score { .. }) {

@@ -13,8 +13,8 @@ use crate::domain::span::{Span, SpanKind};
 use crate::domain::trace::Trace;
 use crate::runtime::cpu;
 use crate::store::StoreError;
-use crate::store::traces::{DecidedTrace, DueTraces, LateSpans, Settlement};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, LateSpans, Settlement};
+use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,9 @@ pub use lift::assemble;
 
 /// Name of the rule for traces without any span of a language model.
 pub const NOTHING_TO_JUDGE: &str = "nothing to judge";
+
+/// Name of the rule for traces above `assembly.trace_bytes_max`.
+pub const TOO_LARGE: &str = "too large";
 
 /// Assembles until stopped.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
@@ -42,16 +45,23 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Assembles one batch; true when it was full.
+/// Assembles one batch; true when there was one.
 ///
 /// # Errors
 /// When the database fails; then the traces stay due.
 pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
-    let max = app.bench.config.assembly.batch_traces_max;
+    let config = &app.bench.config.assembly;
+    let bytes = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+    let limits = DueLimits {
+        traces: config.batch_traces_max,
+        batch_bytes: bytes(config.batch_bytes_max),
+        trace_bytes: bytes(config.trace_bytes_max),
+    };
     let now = app.bench.clock.now();
-    let Some(mut due) = app.store.take_due(now, max).await? else { return Ok(false) };
-    let full = due.spans.len() >= max;
-    let work = Work { spans: std::mem::take(&mut due.spans), decided: std::mem::take(&mut due.decided), now };
+    let Some(mut due) = app.store.take_due(now, limits).await? else { return Ok(false) };
+    let oversized = std::mem::take(&mut due.oversized);
+    let work =
+        Work { spans: std::mem::take(&mut due.spans), decided: std::mem::take(&mut due.decided), oversized, now };
     let worker = Arc::clone(app);
     let Ok(settlement) = cpu::run(move || work.settle(&worker)).await else {
         // A trace that panics the assembler would do so for ever; it is a bug, and the log has its place.
@@ -60,7 +70,8 @@ pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
         return Ok(false);
     };
     finish(app, due, settlement, now).await?;
-    Ok(full)
+    // How much was taken says little about what is left, since bytes may have been the bound: look again.
+    Ok(true)
 }
 
 async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -88,12 +99,20 @@ async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime
 struct Work {
     spans: HashMap<String, Vec<Vec<u8>>>,
     decided: HashMap<String, Option<Vec<u8>>>,
+    oversized: Vec<(String, i32)>,
     now: DateTime<Utc>,
 }
 
 impl Work {
     fn settle(self, app: &App) -> Settlement {
         let mut settlement = Settlement::default();
+        for (trace_id, count) in self.oversized {
+            if self.decided.contains_key(&trace_id) {
+                settlement.late.push(LateSpans { trace_id, count, body: None });
+            } else {
+                settlement.traces.push(oversized(app, &trace_id, count));
+            }
+        }
         for (trace_id, bodies) in self.spans {
             let spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
             match self.decided.get(&trace_id) {
@@ -102,6 +121,21 @@ impl Work {
             }
         }
         settlement
+    }
+}
+
+/// A trace that is not read: it is decided on, so that it can be looked up, and not kept.
+fn oversized(app: &App, trace_id: &str, span_count: i32) -> DecidedTrace {
+    let bare = Trace { trace_id: trace_id.to_owned(), ..Trace::default() };
+    let decision = sample::decide(&app.bench.config.sampling, &bare);
+    let rule = TOO_LARGE.to_owned();
+    DecidedTrace {
+        trace_id: trace_id.to_owned(),
+        decision: SampleDecision { kept: false, rule, probability: 0.0, threshold: sample::NEVER, ..decision },
+        span_count,
+        body: None,
+        labels: crate::domain::verdict::TraceLabels::default(),
+        status: "ok",
     }
 }
 
@@ -136,7 +170,7 @@ fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settleme
     }
     if decision.kept {
         let rubrics = app.bench.rubrics.load();
-        let job_for = TimeDelta::seconds(i64::try_from(config.work.job_seconds_max).unwrap_or(i64::MAX / 1_000));
+        let job_for = super::seconds(config.work.job_seconds_max);
         for enqueued in enqueue::enqueue(&trace, &decision, rubrics.active(), job_for, now) {
             match enqueued {
                 enqueue::Enqueued::Job(job) => settlement.jobs.push(job),

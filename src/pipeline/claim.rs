@@ -191,7 +191,9 @@ impl Worker {
         let left = (lease.until - self.app.bench.clock.now()).to_std().unwrap_or_default();
         let until = Instant::now() + left.saturating_sub(Duration::from_millis(config.lease_margin_ms));
         let last = lease.item.attempts.cast_unsigned() >= config.attempts_max;
-        let quorum_is_enough = lease.item.attempts.cast_unsigned() >= config.full_panel_attempts;
+        let age = (self.app.bench.clock.now() - lease.item.enqueued_at).num_seconds();
+        let old = u64::try_from(age).is_ok_and(|age| age >= config.full_panel_seconds);
+        let quorum_is_enough = old || lease.item.attempts.cast_unsigned() >= config.full_panel_attempts;
         Bounds { cancel: self.life.hard.clone(), until, last, only: false, quorum_is_enough }
     }
 

@@ -12,7 +12,7 @@ use crate::domain::span::Span;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict};
 use crate::judge::prompt;
-use crate::pipeline::sample::{probability, threshold};
+use crate::pipeline::sample::{nested, threshold};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,13 +68,13 @@ fn one(
     (now, deadline_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Enqueued {
     // Nested in the trace's own draw: a rubric's sample is a part of the sample.
-    let threshold = threshold(decision.probability * rubric.sample);
+    let threshold = nested(decision.threshold, threshold(rubric.sample));
     let job = Job {
         id: job_id(&trace.trace_id, &rubric.name, &rubric.version),
         trace_id: trace.trace_id.clone(),
         rubric: rubric.name.as_str().into(),
         rubric_version: rubric.version.as_str().into(),
-        inclusion_probability: probability(threshold),
+        inclusion_probability: decision.probability * rubric.sample,
         attempts: 0,
         votes: Vec::new(),
         enqueued_at: now,
@@ -102,11 +102,22 @@ pub fn reason_not_to_judge(
         return Some((Outcome::Filtered, format!("applies_when.{condition} does not fit")));
     }
     if let Some(variable) = prompt::missing(&rubric.applies_when.requires, inputs) {
-        let gap = trace.view.gaps.iter().find(|g| g.field.starts_with(variable.as_str()));
+        let field = gap_field(variable);
+        let gap = trace.view.gaps.iter().find(|g| g.field.starts_with(field));
         let why = gap.map_or_else(String::new, |g| format!(" ({})", g.reason));
         return Some((Outcome::NotApplicable, format!("the trace has no {variable}{why}")));
     }
     (!in_sample).then(|| (Outcome::SampledOut, format!("outside the rubric's own sample of {}", rubric.sample)))
+}
+
+/// The field of a span that a variable comes from, as gaps name it.
+fn gap_field(variable: Variable) -> &'static str {
+    match variable {
+        Variable::Question | Variable::Input | Variable::History => "input",
+        Variable::Answer | Variable::Output => "output",
+        Variable::Context => "documents",
+        other => other.as_str(),
+    }
 }
 
 #[cfg(test)]

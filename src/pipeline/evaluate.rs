@@ -85,7 +85,11 @@ impl EvalError {
         match self {
             Self::Interrupted { .. } => Disposition::Interrupted,
             Self::Judges { asked, counts, .. } => {
-                let wait = backoff.wait(job.attempts.cast_unsigned(), *asked, job.id.as_bytes());
+                // Held-up attempts are given back, so their number says nothing; the job's age does.
+                let age = (now - job.enqueued_at).to_std().unwrap_or_default();
+                let aged = asked.unwrap_or_default().max((age / 10).min(backoff.longest));
+                let asked = if *counts { *asked } else { Some(aged) };
+                let wait = backoff.wait(job.attempts.cast_unsigned(), asked, job.id.as_bytes());
                 Disposition::Retry { at: now + wait, counts: *counts }
             }
         }
@@ -124,6 +128,10 @@ pub async fn evaluate(
         Ok(Evaluation { latency_ms, ..evaluation })
     };
     if bench.clock.now() > job.deadline_at {
+        let given = job.votes.iter().filter(|v| v.score.is_some()).count();
+        if !rubric.panel.is_empty() && given >= panel::quorum(rubric.panel.len()) {
+            return done(Evaluation { votes: job.votes.clone(), ..Evaluation::default() });
+        }
         return done(ended(Outcome::Expired, "it waited longer than work.job_seconds_max", job.votes.clone()));
     }
     let mut evaluation = Evaluation { checks: run_checks(rubric, trace).await, ..Evaluation::default() };

@@ -22,7 +22,8 @@ const VERDICTS_MAX: i64 = 1_000;
 pub struct Explanation {
     /// The trace.
     pub trace_id: String,
-    /// Where it is: `unknown`, `open` (spans are still coming), `kept`, `sampled_out` or `nothing_to_judge`.
+    /// Where it is: `unknown`, `open` (spans are still coming), `kept`, `sampled_out`,
+    /// `nothing_to_judge` or `too_large`.
     pub state: &'static str,
     /// When it will be assembled, while it is open.
     pub due_at: Option<DateTime<Utc>>,
@@ -91,6 +92,7 @@ pub async fn explain(
     let state = match (&stored, &open) {
         (Some(t), _) if t.decision.kept => "kept",
         (Some(t), _) if t.decision.rule == super::assemble::NOTHING_TO_JUDGE => "nothing_to_judge",
+        (Some(t), _) if t.decision.rule == super::assemble::TOO_LARGE => Outcome::TooLarge.as_str(),
         (Some(_), _) => Outcome::SampledOut.as_str(),
         (None, Some(_)) => "open",
         (None, None) => "unknown",

@@ -74,13 +74,14 @@ impl Inbox {
     #[must_use]
     pub fn start(app: &Arc<App>, life: &Lifecycle) -> Self {
         let config = &app.bench.config.ingest;
-        // The semaphore bounds spans, so the channel only needs room for that many one-span requests.
-        let (queue, submissions) = mpsc::channel(config.pending_spans_max);
+        // The semaphore bounds bytes; the channel never fills before it does.
+        let room = kib(config.pending_bytes_max);
+        let (queue, submissions) = mpsc::channel(room);
         let submissions = Arc::new(Mutex::new(submissions));
         for _ in 0..config.writers {
             life.spawn("ingest", write(Arc::clone(app), Arc::clone(&submissions), life.clone()));
         }
-        Self { app: Arc::clone(app), queue, room: Arc::new(Semaphore::new(config.pending_spans_max)) }
+        Self { app: Arc::clone(app), queue, room: Arc::new(Semaphore::new(room)) }
     }
 
     /// Stores spans; returns after they are committed.
@@ -97,7 +98,8 @@ impl Inbox {
             return Err(IngestError::Backlog);
         }
         // A request larger than the whole queue is let in when the queue is empty.
-        let wanted = spans.len().min(config.pending_spans_max);
+        let bytes: usize = spans.iter().map(|s| s.body.len()).sum();
+        let wanted = kib(bytes).min(kib(config.pending_bytes_max));
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
             self.app.bench.metrics.requests_refused.with_label_values(&["busy"]).inc();
@@ -108,6 +110,11 @@ impl Inbox {
         self.queue.send(submission).await.map_err(|_| IngestError::Stopping)?;
         answer.await.unwrap_or(Err(IngestError::Stopping))
     }
+}
+
+/// Room is counted in KiB, at least one.
+fn kib(bytes: usize) -> usize {
+    (bytes / 1024 + 1).min(Semaphore::MAX_PERMITS)
 }
 
 /// One writer: collects while nobody else does, commits while the next one collects.

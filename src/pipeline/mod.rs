@@ -59,3 +59,9 @@ fn note(app: &App, error: &StoreError, what: &'static str) {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     tracing::error!(%error, cause, "{what}");
 }
+
+/// Configured seconds as a span of time; absurdly many are a hundred years.
+fn seconds(count: u64) -> chrono::TimeDelta {
+    const CENTURY: i64 = 100 * 365 * 86_400;
+    chrono::TimeDelta::seconds(i64::try_from(count).unwrap_or(CENTURY).min(CENTURY))
+}

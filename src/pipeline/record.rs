@@ -10,7 +10,6 @@ use crate::domain::job::{Job, Lease};
 use crate::domain::verdict::Verdict;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::store::jobs::Unsettled;
-use chrono::TimeDelta;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -74,7 +73,7 @@ pub async fn record(app: &App, verdicts: Vec<(Lease<Job>, Verdict)>) {
         return;
     }
     let sinks = app.sink_names();
-    let cache_for = TimeDelta::seconds(i64::try_from(app.bench.config.work.cache_seconds).unwrap_or(i64::MAX / 1_000));
+    let cache_for = super::seconds(app.bench.config.work.cache_seconds);
     loop {
         let now = app.bench.clock.now();
         match app.store.settle(&verdicts, &sinks, cache_for, now).await {

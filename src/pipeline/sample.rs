@@ -25,11 +25,15 @@ pub fn decide(policy: &Sampling, trace: &Trace) -> SampleDecision {
     let rule = policy.rules.iter().find(|rule| rule.when.refused_by(trace).is_none());
     let (rule, rate) = rule.map_or((DEFAULT_RULE, policy.default_rate), |r| (r.name.as_str(), r.rate));
     let (randomness, source) = randomness(policy, trace);
-    let threshold = threshold(rate);
+    let own = threshold(rate);
+    // A consistent sampler before us let through only R >= its threshold: our share is taken of that range, and the
+    // probability is that of the traces that reach us.
+    let upstream = upstream_threshold(trace).filter(|_| source != "keyed hash").unwrap_or(0);
+    let threshold = nested(upstream, own);
     SampleDecision {
         kept: randomness >= threshold,
         rule: rule.to_owned(),
-        probability: probability(threshold),
+        probability: probability(own),
         randomness,
         threshold,
         source: source.to_owned(),
@@ -41,6 +45,21 @@ pub fn decide(policy: &Sampling, trace: &Trace) -> SampleDecision {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the product is between 0 and 2^56")]
 pub fn threshold(rate: f64) -> u64 {
     ((1.0 - rate.clamp(0.0, 1.0)) * NEVER as f64).round() as u64
+}
+
+/// The threshold that leaves of what passes `outer` the share that passes `inner`.
+#[must_use]
+pub fn nested(outer: u64, inner: u64) -> u64 {
+    let range = u128::from(NEVER - outer.min(NEVER));
+    let part = u128::from(inner) * range / u128::from(NEVER);
+    outer + u64::try_from(part).unwrap_or(NEVER)
+}
+
+/// `th` of the tracestate's `ot` entry: up to 14 hex digits, trailing zeros cut.
+fn upstream_threshold(trace: &Trace) -> Option<u64> {
+    let digits = ot_field(trace.view.trace_state.as_deref()?, "th:")?;
+    let fits = !digits.is_empty() && digits.len() <= 14;
+    fits.then(|| u64::from_str_radix(&format!("{digits:0<14}"), 16).ok()).flatten()
 }
 
 /// The probability that a threshold stands for.
@@ -63,9 +82,14 @@ fn randomness(policy: &Sampling, trace: &Trace) -> (u64, &'static str) {
 
 /// `rv` of `ot=…;rv:6e6d1a75832a2f;…`: exactly 14 hex digits.
 fn random_value(trace_state: &str) -> Option<u64> {
-    let entry = trace_state.split(',').find_map(|entry| entry.trim().strip_prefix("ot="))?;
-    let digits = entry.split(';').find_map(|field| field.trim().strip_prefix("rv:"))?;
+    let digits = ot_field(trace_state, "rv:")?;
     (digits.len() == 14).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// A field of the `ot` entry.
+fn ot_field<'a>(trace_state: &'a str, name: &str) -> Option<&'a str> {
+    let entry = trace_state.split(',').find_map(|entry| entry.trim().strip_prefix("ot="))?;
+    entry.split(';').find_map(|field| field.trim().strip_prefix(name))
 }
 
 #[cfg(test)]
@@ -106,9 +130,30 @@ mod tests {
         one.view.flags = Some(0x03);
         let by_id = decide(&policy, &one);
         assert_eq!((by_id.source.as_str(), by_id.randomness, by_id.kept), ("trace id", NEVER - 1, true));
-        one.view.trace_state = Some("dd=s:1, ot=th:8;rv:00000000000001".to_owned());
+        one.view.trace_state = Some("dd=s:1, ot=rv:00000000000001".to_owned());
         let by_rv = decide(&policy, &one);
         assert_eq!((by_rv.source.as_str(), by_rv.randomness, by_rv.kept), ("tracestate rv", 1, false));
+    }
+
+    #[test]
+    fn behind_a_consistent_sampler_the_rate_is_of_what_reaches_us() {
+        let policy = Sampling { default_rate: 0.25, ..Sampling::default() };
+        let mut kept = 0;
+        for n in 0..4_000_u64 {
+            // Upstream keeps 10 %: R is uniform from 0.9 on.
+            let r = (0.9 + 0.1 * (n as f64 + 0.5) / 4_000.0) * NEVER as f64;
+            let mut one = trace("t");
+            one.view.trace_state = Some(format!("ot=th:e6666666666666;rv:{:014x}", whole(r)));
+            let decision = decide(&policy, &one);
+            assert!((decision.probability - 0.25).abs() < 1e-12);
+            kept += u32::from(decision.kept);
+        }
+        assert!((990..=1_010).contains(&kept), "{kept} of 4000");
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 2^56")]
+    fn whole(x: f64) -> u64 {
+        x as u64
     }
 
     #[test]

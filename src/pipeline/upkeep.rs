@@ -6,7 +6,6 @@
 use super::note;
 use crate::app::App;
 use crate::store::StoreError;
-use chrono::TimeDelta;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +17,7 @@ const TICK: Duration = Duration::from_secs(2);
 const REMOVE_EVERY: u64 = 30;
 
 /// Rows removed at once at most.
-const REMOVE_MAX: i64 = 10_000;
+const REMOVE_MAX: i64 = 100_000;
 
 /// Keeps up until stopped.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
@@ -63,7 +62,7 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     }
     exchange_knowledge(app).await?;
     if remove {
-        let keep = TimeDelta::seconds(i64::try_from(config.retention.sampled_out_seconds).unwrap_or(i64::MAX / 1_000));
+        let keep = super::seconds(config.retention.sampled_out_seconds);
         app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;

@@ -96,6 +96,9 @@ fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
 }
 
 pub(super) async fn trace(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Json<Explanation>, Problem> {
+    if id.contains('\0') {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no trace id has a NUL in it"));
+    }
     let found =
         explain(&shared.app.store, &shared.app.bench.config.sampling, &id, None).await.map_err(failed(&shared))?;
     if !found.is_known() {

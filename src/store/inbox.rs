@@ -94,6 +94,7 @@ struct OpenRows {
     counts: Vec<i32>,
     roots: Vec<bool>,
     complete: Vec<bool>,
+    bytes: Vec<i64>,
 }
 
 /// One row a trace; the spans are sorted by trace.
@@ -104,6 +105,8 @@ fn open_rows(spans: &[InboxSpan]) -> OpenRows {
         rows.counts.push(i32::try_from(group.len()).unwrap_or(i32::MAX));
         rows.roots.push(group.iter().any(|s| s.root_ended));
         rows.complete.push(group.iter().any(|s| s.complete));
+        let bytes: usize = group.iter().map(|s| s.body.len()).sum();
+        rows.bytes.push(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
     rows
 }
@@ -116,13 +119,14 @@ async fn upsert_open(
 ) -> Result<(), StoreError> {
     let ms = |value: u64| chrono::TimeDelta::milliseconds(i64::try_from(value).unwrap_or(i64::MAX / 2_000));
     sqlx::query!(
-        "INSERT INTO open_traces AS o (trace_id, first_seen_at, last_seen_at, root_ended, span_count, due_at)
-         SELECT t, $5::timestamptz, $5, r, n, CASE WHEN c THEN $5 WHEN r THEN $6::timestamptz ELSE $7::timestamptz END
-         FROM unnest($1::text[], $2::int[], $3::bool[], $4::bool[]) AS u(t, n, r, c)
+        "INSERT INTO open_traces AS o (trace_id, first_seen_at, last_seen_at, root_ended, span_count, bytes, due_at)
+         SELECT t, $5::timestamptz, $5, r, n, b, CASE WHEN c THEN $5 WHEN r THEN $6::timestamptz ELSE $7::timestamptz END
+         FROM unnest($1::text[], $2::int[], $3::bool[], $4::bool[], $9::bigint[]) AS u(t, n, r, c, b)
          ON CONFLICT (trace_id) DO UPDATE SET
              last_seen_at = greatest(o.last_seen_at, excluded.last_seen_at),
              root_ended = o.root_ended OR excluded.root_ended,
              span_count = o.span_count + excluded.span_count,
+             bytes = o.bytes + excluded.bytes,
              due_at = CASE WHEN excluded.due_at = excluded.first_seen_at THEN excluded.due_at
                            ELSE least(CASE WHEN o.root_ended OR excluded.root_ended THEN $6 ELSE $7 END,
                                       o.first_seen_at + make_interval(secs => $8)) END",
@@ -134,6 +138,7 @@ async fn upsert_open(
         now + ms(due.quiet_ms.min(due.cap_ms)),
         now + ms(due.idle_ms.min(due.cap_ms)),
         ms(due.cap_ms).as_seconds_f64(),
+        &rows.bytes,
     )
     .execute(tx)
     .await

@@ -21,8 +21,21 @@ pub struct DueTraces {
     tx: Transaction<'static, Postgres>,
     /// Trace id to the JSON bodies of its new spans.
     pub spans: HashMap<String, Vec<Vec<u8>>>,
+    /// Traces larger than the limit, with their number of spans; their spans are gone.
+    pub oversized: Vec<(String, i32)>,
     /// Those among them that were decided on before, with the stored body if they were kept.
     pub decided: HashMap<String, Option<Vec<u8>>>,
+}
+
+/// What one taking of due traces may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct DueLimits {
+    /// Traces.
+    pub traces: usize,
+    /// Bytes of all their spans together; one trace is always taken.
+    pub batch_bytes: i64,
+    /// Bytes of one trace; a larger one is not read.
+    pub trace_bytes: i64,
 }
 
 /// A trace that was decided on.
@@ -84,25 +97,36 @@ pub struct StoredTrace {
 }
 
 impl Store {
-    /// Takes up to `max` traces that are due at `now`.
+    /// Takes traces that are due at `now`, within the limits.
     ///
     /// # Errors
     /// When a statement fails; then nothing is taken.
-    pub async fn take_due(&self, now: DateTime<Utc>, max: usize) -> Result<Option<DueTraces>, StoreError> {
+    pub async fn take_due(&self, now: DateTime<Utc>, limits: DueLimits) -> Result<Option<DueTraces>, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to take traces"))?;
-        let ids = sqlx::query_scalar!(
-            "WITH due AS (SELECT trace_id FROM open_traces WHERE due_at <= $1 ORDER BY due_at LIMIT $2
-                          FOR UPDATE SKIP LOCKED)
-             DELETE FROM open_traces o USING due WHERE o.trace_id = due.trace_id RETURNING o.trace_id",
+        let due = sqlx::query!(
+            "SELECT trace_id, bytes, span_count FROM open_traces WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+             FOR UPDATE SKIP LOCKED",
             now,
-            i64::try_from(max).unwrap_or(i64::MAX),
+            i64::try_from(limits.traces).unwrap_or(i64::MAX),
         )
         .fetch_all(&mut *tx)
         .await
-        .map_err(StoreError::op("taking due traces"))?;
-        if ids.is_empty() {
+        .map_err(StoreError::op("looking for due traces"))?;
+        let due = due.into_iter().map(|row| (row.trace_id, row.bytes, row.span_count));
+        let (ids, oversized) = fitting(due, limits);
+        if ids.is_empty() && oversized.is_empty() {
             return Ok(None);
         }
+        let too_large: Vec<String> = oversized.iter().map(|(id, _)| id.clone()).collect();
+        let gone = [ids.clone(), too_large.clone()].concat();
+        sqlx::query!("DELETE FROM open_traces WHERE trace_id = ANY($1)", &gone)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::op("taking due traces"))?;
+        sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1)", &too_large)
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::op("dropping spans of oversized traces"))?;
         let rows = sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1) RETURNING trace_id, body", &ids)
             .fetch_all(&mut *tx)
             .await
@@ -111,12 +135,12 @@ impl Store {
         for row in rows {
             spans.entry(row.trace_id).or_default().push(row.body);
         }
-        let decided = sqlx::query!("SELECT trace_id, body FROM traces WHERE trace_id = ANY($1) FOR UPDATE", &ids)
+        let decided = sqlx::query!("SELECT trace_id, body FROM traces WHERE trace_id = ANY($1) FOR UPDATE", &gone)
             .fetch_all(&mut *tx)
             .await
             .map_err(StoreError::op("looking for decided traces"))?;
         let decided = decided.into_iter().map(|row| (row.trace_id, row.body)).collect();
-        Ok(Some(DueTraces { tx, spans, decided }))
+        Ok(Some(DueTraces { tx, spans, oversized, decided }))
     }
 
     /// The trace, if it was decided on and its row is still kept.
@@ -232,6 +256,23 @@ impl DueTraces {
         }
         self.tx.commit().await.map_err(StoreError::op("committing decided traces"))
     }
+}
+
+/// As many as fit into memory together, one at least; and those that are too large by themselves, which are not read.
+fn fitting(due: impl Iterator<Item = (String, i64, i32)>, limits: DueLimits) -> (Vec<String>, Vec<(String, i32)>) {
+    let (mut ids, mut oversized, mut total) = (Vec::new(), Vec::new(), 0_i64);
+    for (id, bytes, spans) in due {
+        if bytes > limits.trace_bytes {
+            oversized.push((id, spans));
+            continue;
+        }
+        total = total.saturating_add(bytes);
+        if total > limits.batch_bytes && !ids.is_empty() {
+            break;
+        }
+        ids.push(id);
+    }
+    (ids, oversized)
 }
 
 async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: DateTime<Utc>) -> Result<(), StoreError> {

@@ -49,17 +49,20 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<HashSet<Uuid>, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to settle"))?;
-        let ended = sqlx::query_scalar!(
+        let ended = sqlx::query!(
             "DELETE FROM jobs j USING unnest($1::uuid[], $2::uuid[]) AS u(id, token)
-             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id",
+             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id, j.lease_token",
             &settled.iter().map(|(lease, _)| lease.item.id).collect::<Vec<_>>(),
             &settled.iter().map(|(lease, _)| lease.token).collect::<Vec<_>>(),
         )
         .fetch_all(&mut *tx)
         .await
         .map_err(StoreError::op("ending jobs"))?;
-        let ours: HashSet<Uuid> = ended.into_iter().collect();
-        let verdicts = settled.iter().map(|(_, v)| v).filter(|v| ours.contains(&v.id));
+        // By token too: a batch may hold two results of one job, an old one whose lease was lost and the one that counts.
+        let tokens: HashSet<(Uuid, Option<Uuid>)> = ended.iter().map(|row| (row.id, row.lease_token)).collect();
+        let ours: HashSet<Uuid> = ended.into_iter().map(|row| row.id).collect();
+        let held = settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
+        let verdicts = held.map(|(_, v)| v);
         let rows = VerdictRows::of(verdicts.clone());
         if rows.ids.is_empty() {
             return Ok(ours);

@@ -50,7 +50,7 @@ async fn over_the_backlog_senders_are_told_to_come_back() {
 #[tokio::test]
 async fn over_the_pending_limit_senders_get_503() {
     let mut config = config(&[ANSWERED]);
-    config.ingest.pending_spans_max = 5;
+    config.ingest.pending_bytes_max = 5 * 1024;
     config.ingest.batch_wait_ms = 300;
     let service = Service::start(config).await;
     let send = |n: usize| {
@@ -121,4 +121,16 @@ async fn no_more_is_claimed_than_can_be_evaluated() {
     let most = most.load(Ordering::Relaxed);
     assert!((1..=3).contains(&most), "{most} jobs were in hand at once");
     service.verdicts(20).await;
+}
+
+#[tokio::test]
+async fn an_oversized_trace_is_not_read_and_can_be_looked_up() {
+    let mut config = config(&[ANSWERED]);
+    config.assembly.trace_bytes_max = 20_000;
+    config.assembly.batch_bytes_max = 3_000;
+    let service = Service::start(config).await;
+    service.send(&[traces::trace("huge", &"word ".repeat(10_000))]).await;
+    service.send(&traces::many("t", 12)).await;
+    service.verdicts(12).await;
+    assert_eq!(service.get("/api/v1/traces/huge").await["state"], "too_large");
 }

@@ -47,6 +47,8 @@ fn short_leases(config: &mut Config) {
     config.work.lease_ms = 3_000;
     config.work.lease_margin_ms = 500;
     config.work.concurrency = 16;
+    // A configuration whose judges may outlast their lease is refused.
+    config.judges.values_mut().for_each(|judge| judge.timeout_ms = 1_000);
 }
 
 #[tokio::test]

@@ -121,11 +121,29 @@ fn lift_times(view: &mut Span, spans: &[(usize, &Span)]) {
     }
 }
 
-/// Model calls that are not merely around another one.
+/// Model calls of the application that are not merely around another one: not those of guardrails and evaluators.
 fn leaf_calls<'a>(spans: &[(usize, &'a Span)]) -> Vec<&'a Span> {
-    let calls: Vec<&Span> = spans.iter().map(|(_, s)| *s).filter(|s| s.kind == SpanKind::Llm).collect();
+    let beside = beside_the_point(spans);
+    let calls: Vec<&Span> = spans
+        .iter()
+        .map(|(_, s)| *s)
+        .filter(|s| s.kind == SpanKind::Llm && !beside.contains(s.span_id.as_str()))
+        .collect();
     let around: HashSet<&str> = calls.iter().filter_map(|s| s.parent_id.as_deref()).collect();
     calls.into_iter().filter(|s| !around.contains(s.span_id.as_str())).collect()
+}
+
+/// Guardrails, evaluators and all that runs under them.
+fn beside_the_point<'a>(spans: &[(usize, &'a Span)]) -> HashSet<&'a str> {
+    let mut found: HashSet<&str> = HashSet::new();
+    // Parents come before children, so one pass is enough.
+    for (_, span) in spans {
+        let under = span.parent_id.as_deref().is_some_and(|parent| found.contains(parent));
+        if under || matches!(span.kind, SpanKind::Guardrail | SpanKind::Evaluator) {
+            found.insert(&span.span_id);
+        }
+    }
+    found
 }
 
 /// The model call that ended last with an answer in words, else the one that ended last.
@@ -137,29 +155,74 @@ fn answering_call<'a>(spans: &[(usize, &'a Span)]) -> Option<&'a Span> {
 }
 
 fn lift_dialogue(view: &mut Span, spans: &[(usize, &Span)], answering: Option<&Span>) {
-    let around = |s: &Span| matches!(s.kind, SpanKind::Agent | SpanKind::Chain);
-    let outermost = |has: fn(&Span) -> bool| spans.iter().map(|(_, s)| *s).find(|s| around(s) && has(s));
-    let told = outermost(|s| !s.output.is_empty()).or_else(|| answering.filter(|s| !s.output.is_empty()));
-    let asked = outermost(|s| !s.input.is_empty()).or(answering).or_else(|| {
-        // Nothing around the calls and none that answered: the first call knows the question.
-        spans.iter().map(|(_, s)| *s).find(|s| s.kind == SpanKind::Llm)
-    });
-    view.output = told.map(|s| s.output.clone()).unwrap_or_default();
-    view.input = asked.map(|s| s.input.clone()).unwrap_or_default();
-    if let Some(call) = answering {
-        let refusal = call.output.iter().find_map(|m| m.refusal.clone());
-        if let (Some(refusal), Some(last)) = (refusal, view.output.last_mut()) {
-            last.refusal.get_or_insert(refusal);
-        }
-        if view.system.is_none() {
-            let message = call.input.iter().find(|m| m.role == "system").map(|m| m.content.clone());
-            view.system = call.system.clone().or(message);
-        }
-        // A workflow often logs only the question; the earlier turns are in the call.
-        if view.input.len() == 1 && call.input.len() > 1 {
-            view.input = earlier_turns(&call.input).chain(view.input.drain(..)).collect::<Vec<_>>();
-        }
+    let beside = beside_the_point(spans);
+    let around = |s: &Span| matches!(s.kind, SpanKind::Agent | SpanKind::Chain) && !beside.contains(s.span_id.as_str());
+    let outermost = |has: fn(&Span) -> bool| -> Vec<&Span> {
+        let with: Vec<&(usize, &Span)> = spans.iter().filter(|(_, s)| around(s) && has(s)).collect();
+        let depth = with.first().map(|(depth, _)| *depth);
+        with.into_iter().filter(|(d, _)| Some(*d) == depth).map(|(_, s)| *s).collect()
+    };
+    // Of siblings the last one tells the result, the first one knows the question.
+    let told = outermost(|s| !s.output.is_empty()).into_iter().max_by_key(|s| (s.ended_at, s.started_at, &s.span_id));
+    let asked = outermost(|s| !s.input.is_empty()).first().copied();
+    view.output = match (told, answering) {
+        (Some(outer), Some(call)) if tells_more_plainly(&call.output, &outer.output) => call.output.clone(),
+        (Some(outer), _) => outer.output.clone(),
+        (None, call) => call.map(|s| s.output.clone()).unwrap_or_default(),
+    };
+    let first_call =
+        spans.iter().map(|(_, s)| *s).find(|s| s.kind == SpanKind::Llm && !beside.contains(s.span_id.as_str()));
+    let call = answering.or(first_call);
+    view.input = match (asked, call) {
+        (Some(outer), Some(call)) if asks_more_plainly(&call.input, &outer.input) => call.input.clone(),
+        (Some(outer), _) => outer.input.clone(),
+        (None, call) => call.map(|s| s.input.clone()).unwrap_or_default(),
+    };
+    let Some(call) = answering else { return };
+    let refusal = call.output.iter().find_map(|m| m.refusal.clone());
+    if let (Some(refusal), Some(last)) = (refusal, view.output.last_mut()) {
+        last.refusal.get_or_insert(refusal);
     }
+    if view.system.is_none() {
+        let message = call.input.iter().find(|m| m.role == "system").map(|m| m.content.clone());
+        view.system = call.system.clone().or(message);
+    }
+    // A format was demanded of that call; what is made of its answer afterwards need not have it.
+    let text = |messages: &[Message]| messages.iter().map(|m| m.content.trim().to_owned()).collect::<String>();
+    if view.response_format.is_some() && text(&view.output) != text(&call.output) {
+        view.response_format = None;
+    }
+    // A workflow often logs only the question; the earlier turns are in the call.
+    if view.input.len() == 1 && call.input.len() > 1 {
+        view.input = earlier_turns(&call.input).chain(view.input.drain(..)).collect::<Vec<_>>();
+    }
+}
+
+/// The words of a list of messages, and whether they are a structure or a framework's own notation around the words.
+fn words(messages: &[Message]) -> String {
+    messages.iter().map(|m| m.content.trim()).filter(|t| !t.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn is_structure(text: &str) -> bool {
+    text.starts_with(['{', '[']) && serde_json::from_str::<serde_json::Value>(text).is_ok()
+}
+
+/// Whether the call's answer is what the outer span wraps: in a state object, or in a framework's printout of one.
+fn tells_more_plainly(call: &[Message], outer: &[Message]) -> bool {
+    let (plain, wrapped) = (words(call), words(outer));
+    !plain.is_empty()
+        && plain != wrapped
+        && (is_structure(&wrapped) || (wrapped.contains(&plain) && wrapped.contains('=')))
+}
+
+/// Whether only the call has the question in words.
+fn asks_more_plainly(call: &[Message], outer: &[Message]) -> bool {
+    let wrapped = words(outer);
+    let asked = call.iter().any(|m| m.role == "user" && !m.content.trim().is_empty());
+    asked
+        && (wrapped.is_empty()
+            || is_structure(&wrapped)
+            || !outer.iter().any(|m| m.role == "user" || m.role.is_empty()))
 }
 
 /// User and assistant messages before the last user message.
@@ -245,6 +308,31 @@ mod tests {
         let turn = all.iter().find(|t| t.question().is_some_and(|q| q.starts_with("It's HX-31877"))).expect("turn two");
         assert_eq!(turn.history().len(), 2, "{:?}", turn.view.input);
         assert!(turn.history()[0].content.starts_with("I bought a stove"));
+    }
+
+    #[test]
+    fn guardrails_and_wrappings_do_not_take_the_answers_place() {
+        let at = |ms: i64| chrono::DateTime::from_timestamp_millis(ms);
+        let span = |id: &str, parent: Option<&str>, kind: SpanKind, ms: i64, output: &str| Span {
+            span_id: id.to_owned(),
+            parent_id: parent.map(str::to_owned),
+            kind,
+            ended_at: at(ms),
+            output: if output.is_empty() { Vec::new() } else { vec![Message::text("assistant", output)] },
+            ..Span::default()
+        };
+        let trace = assemble(
+            "t",
+            vec![
+                span("http", None, SpanKind::Other, 9, ""),
+                span("rewrite", Some("http"), SpanKind::Chain, 2, "a rewritten question"),
+                span("chain", Some("http"), SpanKind::Chain, 7, "{\"messages\": [\"state\"]}"),
+                span("call", Some("chain"), SpanKind::Llm, 6, "Thirty days."),
+                span("guard", Some("http"), SpanKind::Guardrail, 8, ""),
+                span("check", Some("guard"), SpanKind::Llm, 8, "SAFE"),
+            ],
+        );
+        assert_eq!(trace.answer().as_deref(), Some("Thirty days."));
     }
 
     #[test]

@@ -21,6 +21,9 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long a worker waits for its place under a judge's limit; for longer the job is given back.
+const ADMIT_WAIT: Duration = Duration::from_secs(2);
+
 /// How the last request to a judge failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Failure {
@@ -90,6 +93,9 @@ pub(super) async fn ask_judge(
                 if counted >= bench.config.work.requests_per_attempt_max {
                     break;
                 }
+                if asking.failure.wait.is_some_and(|asked| asked > backoff.longest) {
+                    break; // the job waits that long, not this worker
+                }
                 next = request;
                 tokio::time::sleep(backoff.wait(counted, asking.failure.wait, job.id.as_bytes())).await;
             }
@@ -135,7 +141,11 @@ impl Asking<'_> {
             "left_out": request.traits.refused,
         });
         self.traits.rung.as_str().clone_into(&mut self.vote.rung);
-        self.judge.admit().await;
+        if let Err(wait) = self.judge.admit(ADMIT_WAIT).await {
+            self.failure = Failure { wait: Some(wait), free: true };
+            self.vote.error = Some("held_up: our own limit of requests a minute (requests_per_minute)".to_owned());
+            return Next::Stop;
+        }
         let sent = Instant::now();
         let answer = self.judge.model.ask(request).await;
         self.vote.attempts += 1;
@@ -172,19 +182,19 @@ impl Asking<'_> {
             return Next::Stop;
         }
         let cut = reply.finish_reason.as_deref() == Some("length");
-        match reply::read(&reply.content, &self.rubric.output) {
+        if cut {
+            return self.unreadable("it was cut off; be shorter (output_tokens_max)", cut);
+        }
+        match reply::read(&reply.content, &self.rubric.output, self.traits.rung) {
             Ok(understood) => {
                 self.vote.score = Some(understood.score);
                 self.vote.raw = understood.raw;
                 self.vote.label = understood.label;
                 self.vote.reason = understood.reason;
                 self.vote.error = None;
-                if !understood.whole && self.traits.rung < crate::domain::rung::Rung::JsonText {
-                    "json_text".clone_into(&mut self.vote.rung);
-                }
+                self.judge.read_well();
                 Next::Stop
             }
-            Err(_) if cut => self.unreadable("it was cut off; be shorter (output_tokens_max)", cut),
             Err(why) => self.unreadable(&why, cut),
         }
     }
@@ -196,7 +206,8 @@ impl Asking<'_> {
             self.corrected = true;
             return Next::Again(prompt::corrected(&self.adapted(), why));
         }
-        if !cut && self.traits.step_down(self.bench.clock.now()) {
+        // One trace may confuse a judge; several in a row mean that the endpoint does not do this form.
+        if !cut && self.judge.read_badly() && self.traits.step_down(self.bench.clock.now()) {
             self.judge.learn(&self.traits);
         }
         Next::Stop
@@ -220,6 +231,7 @@ fn count(bench: &Bench, judge: &JudgeHandle, sent: Instant, answer: &Result<Chat
         Err(ChatError::Unusable { .. }) => "unusable",
         Err(ChatError::RefusedParameter { .. }) => "refused_parameter",
         Err(ChatError::Rejected { .. }) => "rejected",
+        Err(ChatError::TooLong) => "too_long",
         Err(ChatError::Unreadable(_)) => "unreadable",
     };
     let metrics = &bench.metrics;

@@ -103,8 +103,13 @@ fn answer(response: &reqwest::Response) -> Answer {
             reason: format!("Datadog refuses the key ({status}); check DD_API_KEY and DD_SITE"),
             after: Some(REFUSED_KEY_WAIT),
         },
+        // Only these are about the body.
+        400 | 413 | 422 => Answer::Split(format!("status {status}")),
         408 | 429 | 500..=599 => Answer::Later { reason: format!("status {status}"), after },
-        _ => Answer::Split(format!("status {status}")),
+        _ => Answer::Later {
+            reason: format!("status {status}: is this Datadog's intake, or an agent with evp_proxy?"),
+            after: Some(after.unwrap_or(REFUSED_KEY_WAIT)),
+        },
     }
 }
 
