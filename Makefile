@@ -40,6 +40,7 @@ bench: ## the numbers we promise
 	@echo "bench: measuring the pipeline in a release build"
 	@scripts/setup.sh
 	@cargo bench --bench pipeline
+	@cargo bench --bench judges
 
 chaos: ## the fault runs: kills, broken links, failing judges
 	@echo "chaos: running the tests that break things, on a private Postgres"

@@ -65,7 +65,7 @@ pub(super) async fn ask_judge(
     job: &Job,
     (request, nonce): &(ChatRequest, String),
 ) -> (Vote, Failure) {
-    let cache_key = cache_key(judge, request);
+    let cache_key = bench.cache.as_ref().map(|_| cache_key(judge, request)).unwrap_or_default();
     if let Some(vote) = cached(bench, judge, &cache_key).await {
         return (vote, Failure::default());
     }

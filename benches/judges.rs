@@ -1,0 +1,211 @@
+//! Judging against the bare floor: the real pipeline with one judge, and a loop that only sends the same requests.
+//!
+//! `make bench`. Floor and worker alternate in one run, on the same simulated judge in a process of its own, with the same
+//! concurrency; only the ratios carry over. The worker claims from Postgres (fsync on), judges, and stores every verdict
+//! and vote; the floor sends ready bodies with reqwest and reads the reply. Jobs are enqueued before the clock starts.
+//!
+//! `cargo bench --bench judges -- --rounds 3`
+
+#![expect(clippy::disallowed_methods, reason = "the doors are for the program; benches stand outside of it")]
+
+use assize::app::App;
+use assize::config::{Config, Judge};
+use assize::domain::clock::SystemClock;
+use assize::pipeline::{self, Roles, ingest::Inbox};
+use assize::runtime::lifecycle::Lifecycle;
+use assize::store::Store;
+use assize::store::cluster::{Cluster, fresh_database};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: u32 = 10;
+
+const RUBRIC: &str =
+    "name: judged\npanel: default\nprompt: |\n  {{ question }}\n  {{ context }}\n  {{ answer }}\n  Is it supported?\n";
+
+/// One setting: the judge's latency, jobs in flight, jobs.
+struct Case {
+    latency_ms: u64,
+    concurrency: usize,
+    jobs: usize,
+}
+
+const CASES: [Case; 3] = [
+    Case { latency_ms: 0, concurrency: 100, jobs: 5_000 },
+    Case { latency_ms: 100, concurrency: 100, jobs: 4_000 },
+    Case { latency_ms: 500, concurrency: 1_000, jobs: 8_000 },
+];
+
+/// What one run gave.
+#[derive(Clone, Copy)]
+struct Run {
+    per_second: f64,
+    cpu_us: f64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let rounds = args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(3);
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(run(rounds));
+}
+
+async fn run(rounds: usize) {
+    let dir = std::env::temp_dir().join(format!("assize-bench-judges-{}", std::process::id()));
+    let cluster = Cluster::start(&dir, true).await.expect("a private Postgres starts");
+    let mut lines = Vec::new();
+    for case in &CASES {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let latency = format!("{}ms", case.latency_ms);
+        let mut sim = tokio::process::Command::new(env!("CARGO_BIN_EXE_assize"))
+            .args(["sim", "--port", &port.to_string(), "--latency", &latency])
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the simulated judge starts");
+        let base = format!("http://127.0.0.1:{port}/v1");
+        wait_for(&base).await;
+        let mut ratios = Vec::new();
+        let mut cpu = Vec::new();
+        for round in 1..=rounds {
+            let floor = floor(&base, case).await;
+            let url = fresh_database(cluster.url(), "bench").await.expect("a database");
+            let worker = worker(&url, &base, case).await;
+            ratios.push(worker.per_second / floor.per_second);
+            cpu.push(worker.cpu_us / floor.cpu_us);
+            eprintln!(
+                "{} ms, C={}, round {round}: floor {:.0}/s {:.0} us, worker {:.0}/s {:.0} us, ratio {:.2}, CPU {:.2}x",
+                case.latency_ms,
+                case.concurrency,
+                floor.per_second,
+                floor.cpu_us,
+                worker.per_second,
+                worker.cpu_us,
+                ratios[round - 1],
+                cpu[round - 1]
+            );
+        }
+        sim.kill().await.expect("it can be killed");
+        lines.push(json!({"latency_ms": case.latency_ms, "concurrency": case.concurrency, "ratio": middle(&ratios),
+            "ratio_min": ratios.iter().copied().fold(f64::MAX, f64::min),
+            "ratio_max": ratios.iter().copied().fold(0.0, f64::max), "cpu_ratio": middle(&cpu)}));
+    }
+    cluster.stop().await;
+    drop(std::fs::remove_dir_all(&dir));
+    println!("{}", json!({"bench": "judges", "rounds": rounds, "cases": lines}));
+}
+
+fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    (sorted[sorted.len() / 2] * 1000.0).round() / 1000.0
+}
+
+async fn wait_for(base: &str) {
+    let http = client();
+    while http.get(format!("{base}/models")).send().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn client() -> reqwest::Client {
+    assize::runtime::http::client(Duration::from_secs(60)).expect("an HTTP client")
+}
+
+/// A trace with about 4 KB of context and 1 KB of answer, different each time.
+fn trace(n: usize) -> Value {
+    let context = "Sofas can be returned within 30 days of delivery. The sofa must be unused. ".repeat(54);
+    let answer = "You can return a sofa within 30 days of delivery, as long as it is unused. ".repeat(13);
+    json!({"trace_id": format!("t-{n}"), "input": format!("How long do I have to return sofa {n}?"),
+        "output": answer, "context": [{"id": "ret-002", "content": context}]})
+}
+
+/// The bare loop: the same number of requests of the same size, and nothing else.
+async fn floor(base: &str, case: &Case) -> Run {
+    use futures_util::stream::{StreamExt, iter};
+    let (http, url) = (client(), format!("{base}/chat/completions"));
+    let bodies: Vec<bytes::Bytes> = (0..case.jobs)
+        .map(|n| {
+            let trace = trace(n);
+            let prompt = format!(
+                "<<<ANSWER ab>>>\n{}\n<<<END ANSWER ab>>>\n{}\n{}",
+                trace["output"], trace["context"], trace["input"]
+            );
+            let schema =
+                json!({"type": "object", "properties": {"reason": {"type": "string"}, "score": {"type": "number"}}});
+            let body = json!({"model": "sim-large", "temperature": 0.0, "max_tokens": 1024,
+                "messages": [{"role": "system", "content": "x".repeat(600)}, {"role": "user", "content": prompt}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}});
+            body.to_string().into()
+        })
+        .collect();
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    iter(bodies)
+        .for_each_concurrent(case.concurrency, |body| {
+            let (http, url) = (&http, &url);
+            async move {
+                let request = http.post(url).header("content-type", "application/json").body(body);
+                let reply: Value = request.send().await.expect("it answers").json().await.expect("JSON");
+                let text = reply["choices"][0]["message"]["content"].as_str().expect("text");
+                let _: Value = serde_json::from_str(text).expect("JSON");
+            }
+        })
+        .await;
+    measured(case.jobs, start, cpu)
+}
+
+async fn worker(url: &SecretString, base: &str, case: &Case) -> Run {
+    let rubrics = tempfile::tempdir().expect("a folder");
+    std::fs::write(rubrics.path().join("judged.yaml"), RUBRIC).expect("a rubric can be written");
+    let mut config = Config::default();
+    config.rubrics.dir = rubrics.path().to_owned();
+    config.work.concurrency = case.concurrency;
+    config.work.cache_seconds = 0;
+    config.assembly.tick_ms = 10;
+    let judge = Judge { model: "sim-large".to_owned(), base_url: Some(base.to_owned()), ..Judge::default() };
+    config.judges = BTreeMap::from([("judge".to_owned(), judge)]);
+    config.panels = BTreeMap::from([("default".to_owned(), vec!["judge".to_owned()])]);
+    let store = Store::connect(url, CONNECTIONS, Duration::from_secs(30)).await.expect("the database is there");
+    store.migrate().await.expect("the tables can be made");
+    let app = App::build(config, store, Arc::new(SystemClock)).await.expect("a valid configuration");
+    enqueue(&app, case.jobs).await;
+    let life = Lifecycle::default();
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    pipeline::start(&app, Roles { ingest: false, work: true, export: false, web: false }, &life);
+    loop {
+        let done: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM verdicts").fetch_one(app.store.pool()).await.expect("a count");
+        if usize::try_from(done).is_ok_and(|done| done >= case.jobs) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let run = measured(case.jobs, start, cpu);
+    life.stop(Duration::from_secs(5), std::future::pending()).await;
+    run
+}
+
+/// Puts all jobs into the queue, through the steps that do so in production.
+async fn enqueue(app: &Arc<App>, jobs: usize) {
+    let life = Lifecycle::default();
+    let inbox = Inbox::start(app, &life);
+    let spans = (0..jobs).flat_map(|n| assize::dialect::native::spans(&trace(n)).expect("valid"));
+    inbox.submit(spans.map(|span| pipeline::ingest::row(&span)).collect()).await.expect("it is stored");
+    while pipeline::assemble::batch(app).await.expect("it is assembled") {}
+    life.stop(Duration::from_secs(5), std::future::pending()).await;
+}
+
+fn measured(jobs: usize, start: Instant, cpu: f64) -> Run {
+    Run { per_second: jobs as f64 / start.elapsed().as_secs_f64(), cpu_us: (cpu_seconds() - cpu) * 1e6 / jobs as f64 }
+}
+
+/// User and system time of this process: Postgres and the simulated judge are others.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<f64> = after.split_whitespace().skip(11).take(2).filter_map(|t| t.parse().ok()).collect();
+    ticks.iter().sum::<f64>() / 100.0
+}
