@@ -6,8 +6,6 @@
 //!
 //! `cargo bench --bench judges -- --rounds 3`
 
-#![expect(clippy::disallowed_methods, reason = "the doors are for the program; benches stand outside of it")]
-
 use assize::app::App;
 use assize::config::{Config, Judge};
 use assize::domain::clock::SystemClock;
