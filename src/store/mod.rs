@@ -55,12 +55,6 @@ impl Store {
         Ok(Self { pool })
     }
 
-    /// Uses a pool that exists.
-    #[must_use]
-    pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool }
-    }
-
     /// The pool, for commands that read in ways of their own.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
@@ -93,14 +87,5 @@ impl Store {
             .map_err(StoreError::op("reading the newest migration"))?;
         let wanted = MIGRATOR.iter().map(|m| m.version).max();
         Ok(newest >= wanted)
-    }
-
-    /// A round trip, for readiness.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(StoreError::op("pinging the database"))?;
-        Ok(())
     }
 }

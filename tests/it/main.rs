@@ -11,6 +11,7 @@ mod commands;
 mod datadog;
 mod doors;
 mod faults;
+mod held_up;
 mod invariants;
 mod ladder;
 mod reading;

@@ -8,7 +8,7 @@ pub mod traces;
 
 use assize::app::App;
 use assize::config::{Config, Judge, Price};
-use assize::domain::clock::SystemClock;
+use assize::domain::clock::{Clock, SystemClock};
 use assize::domain::verdict::Verdict;
 use assize::llm::sim::{Faults, Sim};
 use assize::pipeline::{self, Roles, ingest::Inbox};
@@ -145,11 +145,16 @@ impl Service {
 
     /// Starts it on a given database.
     pub async fn start_on(url: &SecretString, config: Config) -> Self {
+        Self::start_at(url, config, Arc::new(SystemClock)).await
+    }
+
+    /// Starts it with a clock of the test's.
+    pub async fn start_at(url: &SecretString, config: Config, clock: Arc<dyn Clock>) -> Self {
         let database = &config.database;
         let acquire = Duration::from_millis(database.acquire_ms_max);
         let store = Store::connect(url, database.connections_max, acquire).await.expect("the database is there");
         store.migrate().await.expect("the tables can be made");
-        let app = App::build(config, store, Arc::new(SystemClock)).await.expect("a valid configuration");
+        let app = App::build(config, store, clock).await.expect("a valid configuration");
         let life = Lifecycle::default();
         let router = server::router(&app, Some(Inbox::start(&app, &life)), true, Guard::default());
         let base = serve(router).await;
