@@ -6,15 +6,21 @@
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::domain::event::Sink;
+use crate::domain::panel::PanelModel;
+use crate::domain::rubric::Rubric;
+use crate::judge::panel::Known;
+use crate::judge::prompt::Templates;
 use crate::llm::client::ClientError;
 use crate::llm::judges::Judges;
 use crate::rubrics::catalog::{Catalog, CatalogError};
 use crate::runtime::metrics::Metrics;
 use crate::sinks::{self, SinkError};
+use crate::store::budgets::Ledger;
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use tokio::sync::Notify;
 
 /// What judging needs, with or without a database.
@@ -30,9 +36,20 @@ pub struct Bench {
     pub rubrics: ArcSwap<Catalog>,
     /// The metrics.
     pub metrics: Metrics,
-    /// Where votes are cached; absent without a database.
-    pub cache: Option<Store>,
+    /// The database; absent where files are judged.
+    pub store: Option<Store>,
+    /// The budgets.
+    pub ledger: Ledger,
+    /// The rubrics' prompts, parsed.
+    pub templates: Templates,
+    /// What labels have taught about panels.
+    pub panel_models: ArcSwap<PanelModels>,
+    /// The judges' configured weights.
+    pub weights: BTreeMap<String, f64>,
 }
+
+/// Panel models by rubric and version.
+pub type PanelModels = HashMap<(String, String), PanelModel>;
 
 /// Tells an idle step of the same process that there is work, before its next poll.
 #[derive(Debug, Default)]
@@ -58,6 +75,8 @@ pub struct App {
     pub wake: Wake,
     /// Spans and jobs waiting, as last counted.
     pub backlog: AtomicI64,
+    /// Whether a person has paused the queue.
+    pub queue_paused: AtomicBool,
 }
 
 /// Why there is no App.
@@ -82,18 +101,10 @@ impl Bench {
     ///
     /// # Errors
     /// When no rubric can be used or a judge cannot be set up.
-    pub fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+    pub fn build(config: Config, clock: Arc<dyn Clock>, store: Option<Store>) -> Result<Self, AppError> {
         let names: Vec<&str> = config.judges.keys().map(String::as_str).collect();
         let catalog = Catalog::load(&config.rubrics.dir, &config.panels, &names)?;
-        let judges = Judges::build(&config.judges, &config.panels)?;
-        let bench = Self {
-            judges,
-            rubrics: ArcSwap::from_pointee(catalog),
-            metrics: Metrics::default(),
-            clock,
-            config,
-            cache: None,
-        };
+        let bench = Self { rubrics: ArcSwap::from_pointee(catalog), ..Self::without_rubrics(config, clock, store)? };
         bench.show_rubric_states();
         Ok(bench)
     }
@@ -102,9 +113,34 @@ impl Bench {
     ///
     /// # Errors
     /// When a judge cannot be set up.
-    pub fn without_rubrics(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
-        let judges = Judges::build(&config.judges, &config.panels)?;
-        Ok(Self { judges, rubrics: ArcSwap::default(), metrics: Metrics::default(), clock, config, cache: None })
+    pub fn without_rubrics(config: Config, clock: Arc<dyn Clock>, store: Option<Store>) -> Result<Self, AppError> {
+        let judges = Judges::build(&config.judges, &config.panels, store.is_some())?;
+        let weights = config.judges.iter().map(|(name, judge)| (name.clone(), judge.weight)).collect();
+        Ok(Self {
+            judges,
+            rubrics: ArcSwap::default(),
+            metrics: Metrics::default(),
+            clock,
+            ledger: Ledger::new(config.budgets.clone(), store.clone()),
+            store,
+            templates: Templates::default(),
+            panel_models: ArcSwap::default(),
+            weights,
+            config,
+        })
+    }
+
+    /// Where votes are cached, if they are.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Store> {
+        self.store.as_ref().filter(|_| self.config.work.cache_seconds > 0)
+    }
+
+    /// What is known about the judges of a rubric's panel.
+    #[must_use]
+    pub fn known<'a>(&'a self, models: &'a PanelModels, rubric: &Rubric) -> Known<'a> {
+        let model = models.get(&(rubric.name.clone(), rubric.version.clone()));
+        Known { weights: &self.weights, model }
     }
 
     /// Puts each rubric's state into the metrics and the log.
@@ -134,10 +170,15 @@ impl App {
     /// See [`AppError`].
     pub async fn build(config: Config, store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let sinks = sinks::build(&config)?;
-        let cached = config.work.cache_seconds > 0;
-        let mut bench = Bench::build(config, clock)?;
-        bench.cache = cached.then(|| store.clone());
-        let app = Self { bench, store, sinks, wake: Wake::default(), backlog: AtomicI64::new(0) };
+        let bench = Bench::build(config, clock, Some(store.clone()))?;
+        let app = Self {
+            bench,
+            store,
+            sinks,
+            wake: Wake::default(),
+            backlog: AtomicI64::new(0),
+            queue_paused: AtomicBool::new(false),
+        };
         let catalog = app.bench.rubrics.load_full();
         let active: Vec<_> = catalog.active().iter().map(AsRef::as_ref).collect();
         app.store.put_rubrics(&active, app.bench.clock.now()).await?;

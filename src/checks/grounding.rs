@@ -5,9 +5,9 @@
 //! cannot see a contradiction that uses the same words; that is what judges are for. The way not taken: one overlap over
 //! the whole answer, in which one invented sentence drowns.
 
-use super::words::{numbers, sentences, terms};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::CheckResult;
+use crate::domain::words::{numbers, sentences, terms};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 

@@ -6,7 +6,6 @@
 mod failure_to_answer;
 mod grounding;
 mod json_validity;
-pub mod words;
 
 use crate::domain::rubric::CheckKind;
 use crate::domain::trace::Trace;

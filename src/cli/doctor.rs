@@ -95,7 +95,7 @@ async fn database(config: &Config, findings: &mut Findings) {
 }
 
 fn rubrics(config: &Config, findings: &mut Findings) {
-    match Bench::build(config.clone(), Arc::new(SystemClock)) {
+    match Bench::build(config.clone(), Arc::new(SystemClock), None) {
         Ok(bench) => {
             for (name, state) in bench.rubrics.load().states() {
                 let version = bench.rubrics.load().active().iter().find(|r| r.name == *name).map(|r| r.version.clone());
@@ -116,7 +116,7 @@ fn price(judge: &crate::config::Judge) -> &'static str {
 /// Asks each endpoint for its models, which costs nothing.
 async fn judges(config: &Config, findings: &mut Findings) {
     if config.judges.is_empty() {
-        let needed = Bench::build(config.clone(), Arc::new(SystemClock))
+        let needed = Bench::build(config.clone(), Arc::new(SystemClock), None)
             .is_ok_and(|b| b.rubrics.load().states().values().any(|s| s.as_str() == "no_judge"));
         findings.say(
             "judges",

@@ -10,7 +10,7 @@ use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, 
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::{Faults, Sim};
-use crate::pipeline::enqueue::{Enqueued, enqueue};
+use crate::pipeline::enqueue::{Enqueued, enqueue, not_lowered};
 use crate::pipeline::evaluate::{Bounds, evaluate};
 use crate::pipeline::{aggregate, estimate};
 use crate::rubrics::catalog::State;
@@ -134,7 +134,8 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<
     }
     let only_checks = !alone.is_empty() && named.is_empty();
     let clock = Arc::new(SystemClock);
-    let bench = if only_checks { Bench::without_rubrics(config, clock)? } else { Bench::build(config, clock)? };
+    let bench =
+        if only_checks { Bench::without_rubrics(config, clock, None)? } else { Bench::build(config, clock, None)? };
     if !only_checks {
         let catalog = bench.rubrics.load();
         for (name, state) in catalog.states() {
@@ -189,6 +190,10 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
         checks: vec![CheckSpec { kind, fail_below: None, pass_above: None }],
         panel: Vec::new(),
         combine: Combine::default(),
+        ask: crate::domain::rubric::Ask::default(),
+        stop_at: None,
+        swap_positions: false,
+        batch_hours: None,
         output: Output::default(),
         pass: 0.5,
         prompt: None,
@@ -208,10 +213,12 @@ async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &Pr
         threshold: 0,
         source: "none".to_owned(),
     };
-    let weights: BTreeMap<String, f64> = bench.judges.all().map(|j| (j.name.clone(), j.config.weight)).collect();
+    let models = bench.panel_models.load();
     let now = bench.clock.now();
     let mut verdicts = Vec::new();
-    for (rubric, enqueued) in rubrics.iter().zip(enqueue(&trace, &all, rubrics, TimeDelta::days(1), now)) {
+    for (rubric, enqueued) in
+        rubrics.iter().zip(enqueue(&trace, &all, rubrics, &not_lowered, (now, TimeDelta::days(1))))
+    {
         verdicts.push(match enqueued {
             Enqueued::Verdict(verdict) => *verdict,
             Enqueued::Job(job) => {
@@ -221,7 +228,13 @@ async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &Pr
                 // The last attempt always ends in an evaluation, unless it is cancelled, which nobody does here.
                 let evaluation = evaluate(bench, rubric, &trace, &job, &bounds).await.unwrap_or_default();
                 let only = rubric.name.starts_with("check:");
-                let mut verdict = aggregate::aggregate(rubric, evaluation, &job, &trace, (&weights, bench.clock.now()));
+                let mut verdict = aggregate::aggregate(
+                    rubric,
+                    evaluation,
+                    &job,
+                    &trace,
+                    (&bench.known(&models, rubric), bench.clock.now()),
+                );
                 if only {
                     // A check by itself passes by its own finding, not by a rubric's mark.
                     let found = verdict.checks.first().map(|c| c.finding);

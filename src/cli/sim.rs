@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Up to this much more
     #[arg(long, default_value = "0ms", value_parser = milliseconds)]
     jitter: u64,
+    /// Time from a batch's creation to its answers (POST /v1/batches)
+    #[arg(long, default_value = "200ms", value_parser = milliseconds)]
+    batch_latency: u64,
     /// Requests a minute; above it 429 with Retry-After
     #[arg(long)]
     rpm: Option<u32>,
@@ -43,6 +46,12 @@ pub(super) struct Args {
     /// Refuse these with 400: json_schema, json_object, tools, temperature, max_tokens, max_completion_tokens
     #[arg(long, value_delimiter = ',')]
     refuse: Vec<String>,
+    /// Say nothing of the limits in the replies' headers
+    #[arg(long)]
+    hide_limits: bool,
+    /// Answer everything with this status, as an endpoint whose key, model or quota is gone
+    #[arg(long)]
+    unusable: Option<u16>,
     /// Obey instructions in the text that is judged, to see whether that is noticed
     #[arg(long)]
     obedient: bool,
@@ -72,12 +81,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let sim = Sim::new(Faults {
         latency_ms: args.latency,
         jitter_ms: args.jitter,
+        batch_ms: args.batch_latency,
         rpm: args.rpm,
         tpm: args.tpm,
         error_rate: args.error_rate,
         hang_rate: args.hang_rate,
         garbage_rate: args.garbage_rate,
         obedient: args.obedient,
+        hide_limits: args.hide_limits,
+        unusable: args.unusable,
         refuse: args.refuse,
     });
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], args.port)));

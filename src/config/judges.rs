@@ -25,14 +25,28 @@ pub struct Judge {
     /// More request headers. A value `$NAME` is taken from that environment variable.
     #[serde(serialize_with = "without_values")]
     pub headers: BTreeMap<String, String>,
-    /// How long to wait for a reply, in milliseconds.
-    pub timeout_ms: u64,
-    /// Requests a minute at most; none = no limit of ours.
+    /// How long to wait for a reply, in milliseconds; default a minute, three for models that think first.
+    pub timeout_ms: Option<u64>,
+    /// Requests a minute at most, all workers together; none = what the endpoint advertises, if it does.
     pub requests_per_minute: Option<u32>,
+    /// Tokens a minute at most, prompt and answer, all workers together; none = what the endpoint advertises, if it does.
+    pub tokens_per_minute: Option<u32>,
     /// Sampling temperature; none = not sent.
     pub temperature: Option<f64>,
-    /// Tokens of the answer at most.
-    pub output_tokens_max: u32,
+    /// Nucleus sampling; none = not sent.
+    pub top_p: Option<f64>,
+    /// Seed of the sampling; none = not sent.
+    pub seed: Option<i64>,
+    /// `low`, `medium`, `high` or what else the model knows; none = not sent.
+    pub reasoning_effort: Option<String>,
+    /// Weight whole-number scores and yes or no by the probabilities of their tokens (G-Eval), where the endpoint gives them.
+    pub logprobs: bool,
+    /// The judge that is asked in this one's place while it is paused or its endpoint fails.
+    pub fallback: Option<String>,
+    /// Whether the endpoint has a Batch API, for rubrics with `batch_hours`.
+    pub batch: bool,
+    /// Tokens of the answer at most; default 1024, 8192 for models that think first.
+    pub output_tokens_max: Option<u32>,
     /// Tokens that fit into the model's window, prompt and answer together.
     pub window_tokens: usize,
     /// Prices; none = the built-in table, else nothing.
@@ -56,14 +70,44 @@ impl Default for Judge {
             api_key_env: None,
             api_key: None,
             headers: BTreeMap::new(),
-            timeout_ms: 60_000,
+            timeout_ms: None,
             requests_per_minute: None,
+            tokens_per_minute: None,
             temperature: Some(0.0),
-            output_tokens_max: 1_024,
+            top_p: None,
+            seed: None,
+            reasoning_effort: None,
+            logprobs: false,
+            fallback: None,
+            batch: false,
+            output_tokens_max: None,
             window_tokens: 128_000,
             price: None,
             weight: 1.0,
         }
+    }
+}
+
+impl Judge {
+    /// Whether the model is known to think before it answers, by its name.
+    #[must_use]
+    pub fn thinks(&self) -> bool {
+        let name = self.model.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let begins = ["o1", "o3", "o4", "gpt-5", "deepseek-r", "qwq", "magistral", "grok-4"];
+        let holds = ["reason", "think", "-r1"];
+        begins.iter().any(|word| name.starts_with(word)) || holds.iter().any(|word| name.contains(word))
+    }
+
+    /// How long to wait for a reply, in milliseconds.
+    #[must_use]
+    pub fn timeout_ms(&self) -> u64 {
+        self.timeout_ms.unwrap_or(if self.thinks() { 180_000 } else { 60_000 })
+    }
+
+    /// Tokens of the answer at most.
+    #[must_use]
+    pub fn output_tokens_max(&self) -> u32 {
+        self.output_tokens_max.unwrap_or(if self.thinks() { 8_192 } else { 1_024 })
     }
 }
 
@@ -80,6 +124,9 @@ pub struct Price {
     pub input_usd_per_million: f64,
     /// Completion tokens.
     pub output_usd_per_million: f64,
+    /// Prompt tokens that the provider had cached; none = as other prompt tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input_usd_per_million: Option<f64>,
 }
 
 pub(super) fn apply(
@@ -109,6 +156,19 @@ pub(super) fn apply(
     }
 }
 
+fn check_fallback(judges: &BTreeMap<String, Judge>, name: &str, other: &str) -> Result<(), ConfigError> {
+    let key = format!("judges.{name}.fallback");
+    if other == name {
+        return Err(ConfigError::invalid(key, "names the judge itself"));
+    }
+    if !judges.contains_key(other) {
+        let hint = nearest::nearest(other, judges.keys().map(String::as_str))
+            .map_or_else(String::new, |best| format!(" (did you mean `{best}`?)"));
+        return Err(ConfigError::invalid(key, format!("there is no judge `{other}`{hint}")));
+    }
+    Ok(())
+}
+
 pub(super) fn check(
     judges: &BTreeMap<String, Judge>,
     panels: &BTreeMap<String, Vec<String>>,
@@ -118,9 +178,16 @@ pub(super) fn check(
         if judge.model.is_empty() {
             return Err(ConfigError::invalid(key("model"), "is missing; give the model's name at its endpoint"));
         }
-        if judge.timeout_ms == 0 || judge.output_tokens_max == 0 || judge.requests_per_minute == Some(0) {
-            let problem = "timeout_ms, output_tokens_max and requests_per_minute must be at least 1";
+        let limits = [judge.output_tokens_max, judge.requests_per_minute, judge.tokens_per_minute];
+        if judge.timeout_ms == Some(0) || limits.contains(&Some(0)) {
+            let problem = "timeout_ms, output_tokens_max, requests_per_minute and tokens_per_minute must be at least 1";
             return Err(ConfigError::invalid(format!("judges.{name}"), problem));
+        }
+        if judge.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return Err(ConfigError::invalid(key("top_p"), "must be above 0 and at most 1"));
+        }
+        if let Some(other) = &judge.fallback {
+            check_fallback(judges, name, other)?;
         }
         if !judge.weight.is_finite() || judge.weight < 0.0 {
             return Err(ConfigError::invalid(key("weight"), "must be a number that is not negative"));

@@ -5,6 +5,7 @@
 //! taken: reading the environment where a value is needed; `clippy.toml` bans it.
 
 mod ambient;
+mod budgets;
 mod database;
 mod datadog;
 mod ingest;
@@ -15,6 +16,7 @@ mod server;
 mod work;
 
 pub use ambient::Ambient;
+pub use budgets::{Budget, Per};
 pub use database::Database;
 pub use datadog::{Datadog, DatadogMode};
 pub use ingest::{Assembly, Ingest};
@@ -49,6 +51,8 @@ pub struct Config {
     pub judges: BTreeMap<String, Judge>,
     /// Panels: name to names of judges, in the order in which they are asked.
     pub panels: BTreeMap<String, Vec<String>>,
+    /// What judging may cost.
+    pub budgets: Vec<Budget>,
     /// The worker loop.
     pub work: Work,
     /// The outbox.
@@ -156,6 +160,7 @@ impl Config {
         self.assembly.check()?;
         self.sampling.check()?;
         self.work.check(&self.judges)?;
+        budgets::check(&self.budgets)?;
         self.export.check()?;
         self.datadog.check()?;
         judges::check(&self.judges, &self.panels)

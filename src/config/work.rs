@@ -40,6 +40,12 @@ pub struct Work {
     pub cache_seconds: u64,
     /// Votes kept for that at most.
     pub cache_votes_max: u64,
+    /// Requests that make a batch full, for rubrics with `batch_hours`.
+    pub batch_requests: u32,
+    /// How long a batch waits to become full, in seconds.
+    pub batch_wait_seconds: u64,
+    /// How often batches are handed over and looked at, in milliseconds.
+    pub batch_poll_ms: u64,
     /// Prompts longer than this many bytes of trace text end as `too_large`.
     pub input_bytes_max: usize,
 }
@@ -48,7 +54,7 @@ impl Default for Work {
     fn default() -> Self {
         Self {
             concurrency: 256,
-            lease_ms: 180_000,
+            lease_ms: 420_000,
             lease_margin_ms: 10_000,
             attempts_max: 12,
             full_panel_attempts: 4,
@@ -62,6 +68,9 @@ impl Default for Work {
             record_wait_ms: 5,
             cache_seconds: 7 * 24 * 3_600,
             cache_votes_max: 1_000_000,
+            batch_requests: 500,
+            batch_wait_seconds: 300,
+            batch_poll_ms: 10_000,
             input_bytes_max: 4 * 1024 * 1024,
         }
     }
@@ -74,17 +83,19 @@ impl Work {
         at_least_one("work.requests_per_attempt_max", self.requests_per_attempt_max.into())?;
         at_least_one("work.record_batch_max", self.record_batch_max as u64)?;
         at_least_one("work.poll_ms", self.poll_ms)?;
+        at_least_one("work.batch_poll_ms", self.batch_poll_ms)?;
         if self.lease_ms <= self.lease_margin_ms {
             return Err(ConfigError::invalid("work.lease_ms", "must be greater than work.lease_margin_ms"));
         }
         let most = self.lease_ms - self.lease_margin_ms;
         if let Some((name, judge)) =
-            judges.iter().find(|(_, j)| j.timeout_ms.saturating_mul(self.requests_per_attempt_max.into()) > most)
+            judges.iter().find(|(_, j)| j.timeout_ms().saturating_mul(self.requests_per_attempt_max.into()) > most)
         {
             let problem = format!(
                 "{} ms, {} times (work.requests_per_attempt_max), do not fit into a lease of {most} ms \
                  (work.lease_ms less work.lease_margin_ms); raise the lease or lower the time-out",
-                judge.timeout_ms, self.requests_per_attempt_max
+                judge.timeout_ms(),
+                self.requests_per_attempt_max
             );
             return Err(ConfigError::invalid(format!("judges.{name}.timeout_ms"), problem));
         }

@@ -5,10 +5,12 @@
 
 use super::message::Usage;
 use super::rung::{Parameter, Traits};
+use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to leave an endpoint alone that a person must repair.
@@ -17,17 +19,39 @@ const UNUSABLE_WAIT: Duration = Duration::from_secs(60);
 /// A future that may cross threads, as a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One question to a model.
+/// One question to a model. Text and schema are shared, since a panel is asked the same in several forms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
     /// Role and text, in order.
-    pub messages: Vec<(&'static str, String)>,
+    pub messages: Vec<(&'static str, Arc<str>)>,
     /// Name and JSON Schema that the answer must have.
-    pub schema: Option<(String, Value)>,
+    pub schema: Option<(&'static str, Arc<Value>)>,
     /// Upper bound of tokens to answer with.
     pub output_tokens_max: u32,
+    /// Whether the probabilities of the answer's tokens are wanted.
+    pub logprobs: bool,
     /// The form of structured output, and parameters to leave out.
     pub traits: Traits,
+}
+
+impl ChatRequest {
+    /// Bytes of its messages.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.messages.iter().map(|(_, text)| text.len()).sum()
+    }
+}
+
+/// One token of an answer, and what else could have stood there.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct TokenChoice {
+    /// The token.
+    pub token: String,
+    /// Natural logarithm of its probability.
+    pub logprob: f64,
+    /// The likeliest tokens at its place, itself included.
+    pub top_logprobs: Vec<TokenChoice>,
 }
 
 /// A model's answer.
@@ -43,6 +67,8 @@ pub struct ChatReply {
     pub model: String,
     /// Tokens used.
     pub usage: Usage,
+    /// The answer's tokens with their probabilities, where they were asked for and given.
+    pub logprobs: Vec<TokenChoice>,
 }
 
 /// Why a model gave no answer.
@@ -94,6 +120,8 @@ pub enum ChatError {
         status: u16,
         /// The provider's error code or type; never its message, which may quote the prompt.
         code: String,
+        /// Whether it says nothing of what is wrong, so that it may be the form of structured output.
+        vague: bool,
     },
     /// A 2xx whose body is not a chat completion.
     #[error("unreadable reply: {0}")]
@@ -111,6 +139,12 @@ impl ChatError {
     #[must_use]
     pub fn is_no_attempt(&self) -> bool {
         matches!(self, Self::RateLimited { .. } | Self::Unusable { .. })
+    }
+
+    /// True when the endpoint itself failed, whatever it was asked.
+    #[must_use]
+    pub fn is_endpoints(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::Unreachable(_) | Self::Server { .. })
     }
 
     /// How long the endpoint asked us to wait.

@@ -50,6 +50,8 @@ impl Job {
             label: None,
             passed: None,
             confidence: None,
+            disagreement: None,
+            detail: serde_json::json!({}),
             explanation,
             decided_by: None,
             checks: Vec::new(),

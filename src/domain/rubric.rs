@@ -30,6 +30,8 @@ pub enum Variable {
     ToolCalls,
     /// The JSON Schema that the answer had to have.
     Schema,
+    /// The claims of the answer, in rubrics with `output: {type: claims}`.
+    Claims,
     /// The answer (as `answer`); the interface's word in `requires`.
     Output,
     /// The question (as `question`); the interface's word in `requires`.
@@ -38,7 +40,7 @@ pub enum Variable {
 
 impl Variable {
     /// The names that a prompt may use.
-    pub const IN_PROMPTS: [Self; 8] = [
+    pub const IN_PROMPTS: [Self; 9] = [
         Self::Question,
         Self::Answer,
         Self::Context,
@@ -47,6 +49,7 @@ impl Variable {
         Self::Tools,
         Self::ToolCalls,
         Self::Schema,
+        Self::Claims,
     ];
 
     /// Its name in files.
@@ -61,6 +64,7 @@ impl Variable {
             Self::Tools => "tools",
             Self::ToolCalls => "tool_calls",
             Self::Schema => "schema",
+            Self::Claims => "claims",
             Self::Output => "output",
             Self::Input => "input",
         }
@@ -141,6 +145,23 @@ pub enum Output {
         /// Label to score.
         values: BTreeMap<String, f64>,
     },
+    /// The answer's claims, each with a verdict of its own; the score is the share of good ones.
+    Claims {
+        /// Which claims count against the answer.
+        #[serde(default)]
+        against: Against,
+    },
+}
+
+/// Which claims count against an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// Those that the context does not support, contradicted ones included.
+    #[default]
+    Unsupported,
+    /// Only those that the context contradicts.
+    Contradicted,
 }
 
 /// The kind of an output, without its details.
@@ -161,7 +182,7 @@ impl Output {
     #[must_use]
     pub fn kind(&self) -> OutputKind {
         match self {
-            Self::Score { .. } => OutputKind::Score,
+            Self::Score { .. } | Self::Claims { .. } => OutputKind::Score,
             Self::Boolean { .. } => OutputKind::Boolean,
             Self::Category { .. } => OutputKind::Category,
         }
@@ -206,6 +227,22 @@ pub enum Combine {
     Strongest,
 }
 
+/// When the judges of a panel are asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// All at the same time.
+    #[default]
+    Together,
+    /// One after another, the cheapest first, until the verdict cannot change any more or is sure enough.
+    InTurn,
+}
+
+/// True for what a version hash leaves out, so that a new key does not change the version of rubrics without it.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What a trace must have for the rubric to be about it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AppliesWhen {
@@ -247,6 +284,18 @@ pub struct Rubric {
     pub panel: Vec<String>,
     /// How votes are combined.
     pub combine: Combine,
+    /// Whether the judges are asked at the same time or one after another.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ask: Ask,
+    /// Ask no further judge once the verdict is this sure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at: Option<f64>,
+    /// Whether every second judge sees lists (documents, tools, labels) in the opposite order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub swap_positions: bool,
+    /// Where the judging is not urgent: hours within which a provider's batch may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_hours: Option<f64>,
     /// What judges are asked for.
     pub output: Output,
     /// The score from which on it passes.

@@ -66,6 +66,14 @@ pub enum Parameter {
     ResponseFormat,
     /// `tools` or `tool_choice`.
     Tools,
+    /// Nucleus sampling.
+    TopP,
+    /// Seed of the sampling.
+    Seed,
+    /// `logprobs` or `top_logprobs`.
+    Logprobs,
+    /// How long a reasoning model may think.
+    ReasoningEffort,
 }
 
 impl Parameter {
@@ -85,7 +93,11 @@ impl Parameter {
             "requires",
             "extra inputs",
         ];
-        const WORDS: [(&str, Parameter); 10] = [
+        const WORDS: [(&str, Parameter); 14] = [
+            ("top_p", Parameter::TopP),
+            ("seed", Parameter::Seed),
+            ("logprobs", Parameter::Logprobs),
+            ("reasoning_effort", Parameter::ReasoningEffort),
             ("max_completion_tokens", Parameter::MaxCompletionTokens),
             ("max_tokens", Parameter::MaxTokens),
             ("temperature", Parameter::Temperature),
@@ -117,6 +129,9 @@ pub struct Traits {
     pub rung: Rung,
     /// Parameters that are left out.
     pub refused: BTreeSet<Parameter>,
+    /// Tokens that an answer needs at least, where it was cut off by a smaller limit because the model thinks first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens_min: Option<u32>,
     /// When the latest of it was learnt; absent when nothing was.
     pub learnt_at: Option<DateTime<Utc>>,
 }
@@ -140,12 +155,30 @@ impl Traits {
             }
             Parameter::Tools if self.rung == Rung::Tool => self.step_down(now),
             Parameter::ResponseFormat | Parameter::Tools => false,
+            // A gateway may rename the new name back to the old one: then neither may be sent.
+            Parameter::MaxTokens | Parameter::MaxCompletionTokens => {
+                self.refused.insert(parameter)
+                    || self.refused.insert(Parameter::MaxTokens)
+                    || self.refused.insert(Parameter::MaxCompletionTokens)
+            }
             other => self.refused.insert(other),
         };
         if changed {
             self.learnt_at = Some(now);
         }
         changed
+    }
+
+    /// Learns that an answer needs more tokens than `limit`, within the model's `window`. False when there is no more to give.
+    pub fn need_more(&mut self, limit: u32, window: usize, now: DateTime<Utc>) -> bool {
+        let most = u32::try_from(window / 2).unwrap_or(u32::MAX).min(32_768);
+        let more = limit.saturating_mul(4).min(most);
+        if more <= limit {
+            return false;
+        }
+        self.output_tokens_min = Some(more);
+        self.learnt_at = Some(now);
+        true
     }
 
     /// Goes down a rung. False at the bottom.
@@ -181,6 +214,10 @@ mod tests {
             ),
             (None, "response_format type json_schema is not supported", Some(Parameter::ResponseFormat)),
             (None, "\"auto\" tool choice requires --enable-auto-tool-choice", Some(Parameter::Tools)),
+            (Some("logprobs"), "", Some(Parameter::Logprobs)),
+            (None, "`top_p` must be < 1.0: not supported", Some(Parameter::TopP)),
+            (None, "Unrecognized request argument supplied: seed", Some(Parameter::Seed)),
+            (None, "Unsupported parameter: 'reasoning_effort'", Some(Parameter::ReasoningEffort)),
             (None, "Invalid value for input", None),
             (None, "input length and `max_tokens` exceed context limit", None),
             (None, "the user asked about a tool", None),
@@ -201,6 +238,24 @@ mod tests {
         assert_eq!(traits.rung, Rung::JsonText);
         assert!(traits.refuse(Parameter::Temperature, now));
         assert!(!traits.refuse(Parameter::Temperature, now), "refusing what was left out cannot help");
+    }
+
+    #[test]
+    fn a_gateway_that_renames_the_limit_ends_with_none() {
+        let mut traits = Traits::default();
+        assert!(traits.refuse(Parameter::MaxTokens, DateTime::UNIX_EPOCH));
+        assert!(traits.refuse(Parameter::MaxTokens, DateTime::UNIX_EPOCH), "the new name was sent, the old one blamed");
+        assert!(traits.refused.contains(&Parameter::MaxCompletionTokens));
+        assert!(!traits.refuse(Parameter::MaxTokens, DateTime::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn a_model_that_thinks_first_is_given_room_within_its_window() {
+        let mut traits = Traits::default();
+        assert!(traits.need_more(1_024, 128_000, DateTime::UNIX_EPOCH));
+        assert_eq!(traits.output_tokens_min, Some(4_096));
+        assert!(!traits.need_more(32_768, 128_000, DateTime::UNIX_EPOCH));
+        assert!(!traits.need_more(1_024, 2_048, DateTime::UNIX_EPOCH));
     }
 
     #[test]

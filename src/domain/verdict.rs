@@ -115,6 +115,26 @@ pub struct VoteTokens {
     pub input: u64,
     /// Completion tokens, reasoning included.
     pub output: u64,
+    /// Of the prompt tokens, those that the provider had cached.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_input: u64,
+    /// Of the completion tokens, those that the model thought with.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl std::ops::AddAssign for VoteTokens {
+    fn add_assign(&mut self, more: Self) {
+        self.input += more.input;
+        self.output += more.output;
+        self.cached_input += more.cached_input;
+        self.reasoning += more.reasoning;
+    }
 }
 
 /// What one judge said, or why it said nothing.
@@ -154,7 +174,33 @@ pub struct Vote {
     pub cache_key: String,
     /// Whether the vote was taken from the cache, and so cost nothing.
     pub cached: bool,
+    /// Whether the reply came in a provider's batch.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batched: bool,
+    /// The fallback that answered in the judge's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stood_in: Option<String>,
+    /// Why the judge has nothing to say about this trace; it then counts neither for nor against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abstained: Option<String>,
+    /// More about how it came about: claims with their evidence, probabilities of the score's tokens, what was not read.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
 }
+
+impl Vote {
+    /// Whether there is nothing more to ask this judge: it voted, abstained, or failed for good.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.score.is_some() || self.abstained.is_some() || self.error.as_deref().is_some_and(|e| e.starts_with(FINAL))
+    }
+}
+
+/// Marks errors that no retry can heal, at the start of a vote's error text.
+pub const FINAL: &str = "final: ";
+
+/// How the error of a vote begins that no budget was left for.
+pub const OVER_BUDGET: &str = "over_budget";
 
 /// The labels of a trace that travel with its verdicts, for grouping.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -197,8 +243,32 @@ pub struct Evaluation {
     pub votes: Vec<Vote>,
     /// Set when something other than votes decided: an input is missing, the trace is too large, time ran out.
     pub ended: Option<(Outcome, String)>,
+    /// Why not all judges of the panel were asked, where they were not.
+    pub stopped: Option<Stopped>,
     /// Wall time, in milliseconds.
     pub latency_ms: i64,
+}
+
+/// Why a panel was not asked to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stopped", rename_all = "snake_case")]
+pub enum Stopped {
+    /// Whatever the others said, the verdict would be the same.
+    Decided {
+        /// Judges asked.
+        asked: usize,
+        /// Judges of the panel.
+        of: usize,
+    },
+    /// The votes so far are sure enough, by the judges' known error rates.
+    Sure {
+        /// Judges asked.
+        asked: usize,
+        /// Judges of the panel.
+        of: usize,
+        /// Probability that the verdict is right.
+        sure: f64,
+    },
 }
 
 /// What one rubric says about one trace.
@@ -228,6 +298,10 @@ pub struct Verdict {
     pub passed: Option<bool>,
     /// How sure the verdict is, in [0,1]: agreement of the votes, or the margin of the check that decided.
     pub confidence: Option<f64>,
+    /// Mean distance between two votes, 0 (all alike) to 1; absent with fewer than two.
+    pub disagreement: Option<f64>,
+    /// How the panel was asked: why it stopped, what was left out, which budget was spent.
+    pub detail: Value,
     /// Why, in words.
     pub explanation: String,
     /// `check` or `panel`; absent when nothing decided.
@@ -270,6 +344,8 @@ impl Verdict {
             "label": self.label,
             "passed": self.passed,
             "confidence": self.confidence,
+            "disagreement": self.disagreement,
+            "detail": self.detail,
             "explanation": self.explanation,
             "decided_by": self.decided_by,
             "checks": checks,

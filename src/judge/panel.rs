@@ -1,30 +1,117 @@
-//! Who of a panel is still to be asked, and whether enough have answered.
+//! Who of a panel is asked next, when to stop asking, and whether enough have answered.
 //!
-//! Its rule: a vote that was paid for in an earlier attempt is not bought again; a vote that failed for good is not asked again
-//! either. The way not taken: asking the whole panel again because one of it timed out.
+//! Called by `pipeline::evaluate` and `pipeline::aggregate`. Its rule: a vote that was paid for is not bought again; one after
+//! another means the cheapest first, until no further vote could change the verdict or the votes so far are sure enough by
+//! error rates learnt from human labels; without labels nothing is called sure. The way not taken: "the first two agree",
+//! which loses seven points of accuracy when the second judge is weak.
 
-use crate::domain::verdict::{Vote, VoteTokens};
+use super::combine::combine;
+use crate::domain::panel::PanelModel;
+use crate::domain::rubric::{Ask, Combine, Rubric};
+use crate::domain::verdict::{Stopped, Vote};
+use std::collections::BTreeMap;
 
-/// Marks errors that no retry can heal, at the start of a vote's error text.
-pub const FINAL: &str = "final: ";
+/// What is known about judges when their votes are weighed.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Their configured weights; a judge that is not in them counts 1.
+    pub weights: &'a BTreeMap<String, f64>,
+    /// What labels have taught about this panel, where there are enough.
+    pub model: Option<&'a PanelModel>,
+}
+
+impl Known<'_> {
+    /// A judge's weight: learnt where `weighted` is asked for and labels have taught one, else configured.
+    #[must_use]
+    pub fn weight(&self, rule: Combine, judge: &str) -> f64 {
+        let learnt = self.model.filter(|_| rule == Combine::Weighted).and_then(|model| {
+            let at = model.judges.iter().position(|name| name == judge)?;
+            model.prefixes.last()?.weights.get(at).copied()
+        });
+        // A judge that labels show to be worse than a coin is not listened to; turning its vote round would be a bet.
+        learnt.unwrap_or_else(|| self.weights.get(judge).copied().unwrap_or(1.0)).max(0.0)
+    }
+
+    /// P(pass) by the votes that are there.
+    #[must_use]
+    pub fn probability(&self, votes: &[Vote], pass: f64) -> Option<f64> {
+        let given: Vec<(&str, bool)> =
+            votes.iter().filter_map(|v| Some((v.judge.as_str(), v.score? >= pass))).collect();
+        self.model?.probability(&given)
+    }
+
+    /// The votes with their weights, for `combine`.
+    #[must_use]
+    pub fn weighted(&self, rule: Combine, votes: &[Vote]) -> Vec<(f64, f64)> {
+        votes.iter().filter_map(|v| Some((v.score?, self.weight(rule, &v.judge)))).collect()
+    }
+}
 
 /// Names of the judges that have neither voted nor failed for good.
 #[must_use]
 pub fn still_to_ask<'a>(panel: &'a [String], votes: &[Vote]) -> Vec<&'a str> {
-    let settled = |name: &str| {
-        votes.iter().any(|v| v.judge == name && (v.score.is_some() || v.error.as_deref().is_some_and(is_final)))
-    };
+    let settled = |name: &str| votes.iter().any(|v| v.judge == name && v.is_settled());
     panel.iter().map(String::as_str).filter(|name| !settled(name)).collect()
 }
 
-fn is_final(error: &str) -> bool {
-    error.starts_with(FINAL)
+/// The order in which the judges are asked one after another: that of the model that knows them, else by price, else as listed.
+/// `price` gives US dollars a million tokens, input and output together.
+#[must_use]
+pub fn order(panel: &[String], model: Option<&PanelModel>, price: impl Fn(&str) -> Option<f64>) -> Vec<String> {
+    let mut order = panel.to_vec();
+    if let Some(model) = model.filter(|m| panel.iter().all(|judge| m.judges.contains(judge))) {
+        order.sort_by_key(|judge| model.judges.iter().position(|name| name == judge));
+    } else if let Some(prices) = panel.iter().map(|judge| price(judge)).collect::<Option<Vec<f64>>>() {
+        let mut priced: Vec<(String, f64)> = order.into_iter().zip(prices).collect();
+        priced.sort_by(|a, b| a.1.total_cmp(&b.1));
+        order = priced.into_iter().map(|(judge, _)| judge).collect();
+    }
+    order
+}
+
+/// Whether the panel need not be asked any further, and why. `None` when all have been asked or the next must be.
+#[must_use]
+pub fn stopped(rubric: &Rubric, votes: &[Vote], known: &Known) -> Option<Stopped> {
+    if rubric.ask == Ask::Together {
+        return None;
+    }
+    let open = still_to_ask(&rubric.panel, votes);
+    let given = known.weighted(rubric.combine, votes);
+    if open.is_empty() || given.is_empty() {
+        return None;
+    }
+    let (asked, of) = (given.len(), rubric.panel.len());
+    let passes = |votes: &[(f64, f64)]| combine(rubric.combine, votes, rubric.pass).map(|c| c.score >= rubric.pass);
+    // Every rule is monotone in each vote, so the two extremes say whether anything in between could matter; and a judge
+    // may also fail, in which case it is left out.
+    let with = |vote: f64| -> Vec<(f64, f64)> {
+        let more = open.iter().map(|judge| (vote, known.weight(rubric.combine, judge)));
+        given.iter().copied().chain(more).collect()
+    };
+    let now = passes(&given)?;
+    let enough = asked >= quorum(of);
+    if enough && passes(&with(0.0)) == Some(now) && passes(&with(1.0)) == Some(now) {
+        return Some(Stopped::Decided { asked, of });
+    }
+    let p = known.probability(votes, rubric.pass)?;
+    let sure = p.max(1.0 - p);
+    // Sure of the other side than the rule says: the next judge is asked.
+    (rubric.stop_at.is_some_and(|tau| sure >= tau) && (p >= 0.5) == now).then_some(Stopped::Sure { asked, of, sure })
 }
 
 /// Votes needed for a score: half of the panel, rounded up.
 #[must_use]
 pub fn quorum(panel: usize) -> usize {
     panel.div_ceil(2).max(1)
+}
+
+/// Mean distance between two votes, 0 to 1; `None` with fewer than two.
+#[must_use]
+pub fn disagreement(votes: &[Vote]) -> Option<f64> {
+    let scores: Vec<f64> = votes.iter().filter_map(|v| v.score).collect();
+    let pairs = scores.iter().enumerate().flat_map(|(i, a)| scores[i + 1..].iter().map(move |b| (a - b).abs()));
+    let (sum, count) = pairs.fold((0.0, 0.0), |(sum, count), distance| (sum + distance, count + 1.0));
+    (count > 0.0).then(|| (sum / count).clamp(0.0, 1.0))
 }
 
 /// Earlier and new votes together, in the panel's order; a new vote replaces an earlier failed one of the same judge.
@@ -41,16 +128,11 @@ pub fn merge(panel: &[String], earlier: Vec<Vote>, new: Vec<Vote>) -> Vec<Vote> 
 }
 
 /// The vote, with what the failed one before it cost.
-fn with_expenses(vote: Vote, failed: &Vote) -> Vote {
-    Vote {
-        tokens: VoteTokens {
-            input: vote.tokens.input + failed.tokens.input,
-            output: vote.tokens.output + failed.tokens.output,
-        },
-        cost_usd: vote.cost_usd + failed.cost_usd,
-        attempts: vote.attempts + failed.attempts,
-        ..vote
-    }
+fn with_expenses(mut vote: Vote, failed: &Vote) -> Vote {
+    vote.tokens += failed.tokens;
+    vote.cost_usd += failed.cost_usd;
+    vote.attempts += failed.attempts;
+    vote
 }
 
 #[cfg(test)]
@@ -77,6 +159,81 @@ mod tests {
         let merged = merge(&panel, earlier, vec![Vote { cost_usd: 0.25, ..vote("a", Some(0.9), None) }]);
         assert!((merged[0].cost_usd - 0.75).abs() < 1e-12, "failed attempts cost too");
         assert_eq!(merged.iter().map(|v| v.score).collect::<Vec<_>>(), [Some(0.9), Some(0.1)]);
+    }
+
+    fn rubric(stop_at: Option<f64>, combine: Combine) -> Rubric {
+        Rubric {
+            name: "r".to_owned(),
+            title: String::new(),
+            version: "v".to_owned(),
+            applies_when: crate::domain::rubric::AppliesWhen::default(),
+            sample: 1.0,
+            checks: Vec::new(),
+            panel: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            combine,
+            ask: Ask::InTurn,
+            stop_at,
+            swap_positions: false,
+            batch_hours: None,
+            output: crate::domain::rubric::Output::default(),
+            pass: 0.5,
+            prompt: None,
+            examples: Vec::new(),
+            source: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_majority_that_cannot_be_outvoted_is_asked_no_further() {
+        let rubric = rubric(None, Combine::Majority);
+        let none = BTreeMap::new();
+        let known = Known { weights: &none, model: None };
+        let one = [vote("a", Some(1.0), None)];
+        assert_eq!(stopped(&rubric, &one, &known), None);
+        let split = [vote("a", Some(1.0), None), vote("b", Some(0.0), None)];
+        assert_eq!(stopped(&rubric, &split, &known), None);
+        let alike = [vote("a", Some(1.0), None), vote("b", Some(0.9), None)];
+        assert_eq!(stopped(&rubric, &alike, &known), Some(Stopped::Decided { asked: 2, of: 3 }));
+        let together = Rubric { ask: Ask::Together, ..rubric };
+        assert_eq!(stopped(&together, &alike, &known), None);
+    }
+
+    #[test]
+    fn sure_is_what_labels_have_taught_and_nothing_else() {
+        let rubric = rubric(Some(0.9), Combine::Weighted);
+        let none = BTreeMap::new();
+        let stack = |weights: &[f64]| crate::domain::panel::Stack { intercept: 0.0, weights: weights.to_vec() };
+        let model = PanelModel {
+            judges: rubric.panel.clone(),
+            prefixes: vec![stack(&[3.0]), stack(&[3.0, 1.0]), stack(&[3.0, 1.0, -0.5])],
+            ..PanelModel::default()
+        };
+        let one = [vote("a", Some(1.0), None)];
+        assert_eq!(stopped(&rubric, &one, &Known { weights: &none, model: None }), None, "nothing is known");
+        let known = Known { weights: &none, model: Some(&model) };
+        let Some(Stopped::Sure { asked: 1, sure, .. }) = stopped(&rubric, &one, &known) else { panic!("it is sure") };
+        assert!((sure - 0.952_574_126_822_433).abs() < 1e-9);
+        assert!(known.weight(Combine::Weighted, "c").abs() < 1e-12, "worse than a coin: not listened to");
+        assert!((known.weight(Combine::Weighted, "b") - 1.0).abs() < 1e-12);
+        assert!((known.weight(Combine::Mean, "a") - 1.0).abs() < 1e-12, "learnt weights are for `weighted`");
+    }
+
+    #[test]
+    fn judges_are_asked_in_the_order_of_labels_then_of_price() {
+        let panel = ["dear", "cheap"].map(str::to_owned).to_vec();
+        let price = |name: &str| Some(if name == "cheap" { 1.0 } else { 9.0 });
+        assert_eq!(order(&panel, None, price), ["cheap", "dear"]);
+        assert_eq!(order(&panel, None, |_| None), ["dear", "cheap"], "an unknown price says nothing");
+        let model = PanelModel { judges: panel.clone(), ..PanelModel::default() };
+        assert_eq!(order(&panel, Some(&model), price), ["dear", "cheap"]);
+    }
+
+    #[test]
+    fn disagreement_is_the_mean_distance() {
+        let votes = |scores: &[f64]| scores.iter().map(|s| vote("x", Some(*s), None)).collect::<Vec<_>>();
+        assert_eq!(disagreement(&votes(&[1.0])), None);
+        assert_eq!(disagreement(&votes(&[1.0, 0.0])), Some(1.0));
+        assert!((disagreement(&votes(&[1.0, 1.0, 0.0])).expect("three") - 2.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]

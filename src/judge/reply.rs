@@ -22,22 +22,23 @@ pub struct Understood {
     pub whole: bool,
 }
 
-/// Reads a reply.
+/// What a reply without the canary is called, at the start of what is wrong with it.
+pub const CANARY: &str = "canary";
+
+/// Reads a reply. `canary` is what the instructions said to repeat; models that cannot write JSON are not held to it.
 ///
 /// # Errors
 /// What is wrong with it, without quoting it.
-pub fn read(text: &str, output: &Output, rung: Rung) -> Result<Understood, String> {
-    let whole = serde_json::from_str::<Value>(unfenced(text))
-        .ok()
-        .and_then(|v| if let Value::Object(m) = v { Some(m) } else { None });
-    let found = match rung {
-        // These forms are nothing but JSON; what is looked for in text could be a quotation of the text that is judged.
-        Rung::JsonSchema | Rung::Tool | Rung::JsonObject => None,
-        Rung::JsonText => last_object(text, members(output)),
-        Rung::LabelText => last_object(text, members(output)).or_else(|| last_line(text, output)),
+pub fn read(text: &str, output: &Output, rung: Rung, canary: &str) -> Result<Understood, String> {
+    let found = if rung == Rung::LabelText { last_line(text, output) } else { None };
+    let is_line = found.is_some();
+    let (object, is_whole) = match found {
+        Some(line) => (line, false),
+        None => object(text, members(output), rung)?,
     };
-    let is_whole = whole.is_some();
-    let object = whole.or(found).ok_or("there is no JSON object in the form that was asked for")?;
+    if !is_line {
+        check_canary(&object, canary)?;
+    }
     let reason = object.get("reason").or_else(|| object.get("explanation")).and_then(Value::as_str).map(str::to_owned);
     let member = |names: &[&str]| names.iter().find_map(|name| object.get(*name)).filter(|v| !v.is_null());
     let (score, raw, label) = match output {
@@ -51,6 +52,7 @@ pub fn read(text: &str, output: &Output, rung: Rung) -> Result<Understood, Strin
             let unit = if high > low { (number - low) / (high - low) } else { 1.0 };
             (flip(unit, *better), raw.clone(), None)
         }
+        Output::Claims { .. } => return Err("claims are read by `judge::claims`".to_owned()),
         Output::Boolean { better } => {
             let raw = member(members(output)).ok_or("`verdict` is missing")?;
             let yes = boolean(raw).ok_or("`verdict` is neither true nor false")?;
@@ -64,6 +66,38 @@ pub fn read(text: &str, output: &Output, rung: Rung) -> Result<Understood, Strin
         }
     };
     Ok(Understood { score, raw, label, reason, whole: is_whole })
+}
+
+/// The JSON object of a reply and whether it is all of it.
+///
+/// # Errors
+/// When there is none in the form that was asked for.
+pub(super) fn object(
+    text: &str,
+    members: &[&str],
+    rung: Rung,
+) -> Result<(serde_json::Map<String, Value>, bool), String> {
+    if let Ok(Value::Object(whole)) = serde_json::from_str(unfenced(text)) {
+        return Ok((whole, true));
+    }
+    let found = match rung {
+        // These forms are nothing but JSON; what is looked for in text could be a quotation of the text that is judged.
+        Rung::JsonSchema | Rung::Tool | Rung::JsonObject => None,
+        Rung::JsonText | Rung::LabelText => last_object(text, members),
+    };
+    found.map(|object| (object, false)).ok_or("there is no JSON object in the form that was asked for".to_owned())
+}
+
+/// A judge that does not repeat the canary has not followed its own instructions; perhaps it followed the text it judged.
+///
+/// # Errors
+/// When it is missing or another.
+pub(super) fn check_canary(object: &serde_json::Map<String, Value>, canary: &str) -> Result<(), String> {
+    match object.get("canary").and_then(Value::as_str) {
+        Some(told) if told.trim().eq_ignore_ascii_case(canary) => Ok(()),
+        Some(_) => Err(format!("{CANARY}: it is not the one in the instructions")),
+        None => Err(format!("{CANARY}: it is missing")),
+    }
 }
 
 fn flip(unit: f64, better: Better) -> f64 {
@@ -96,7 +130,7 @@ fn boolean(value: &Value) -> Option<bool> {
 /// Names under which the verdict may stand.
 fn members(output: &Output) -> &'static [&'static str] {
     match output {
-        Output::Score { .. } => &["score", "rating"],
+        Output::Score { .. } | Output::Claims { .. } => &["score", "rating"],
         Output::Boolean { .. } => &["verdict", "passed", "pass", "answer"],
         Output::Category { .. } => &["label", "category", "verdict"],
     }
@@ -145,9 +179,26 @@ fn last_object(text: &str, members: &[&str]) -> Option<serde_json::Map<String, V
 
 #[cfg(test)]
 mod tests {
+    use super::read as read_with;
     use super::*;
     use serde_json::json;
     use std::collections::BTreeMap;
+
+    /// Reads a reply to which the canary is added, as most of these tests are not about it.
+    fn read(text: &str, output: &Output, rung: Rung) -> Result<Understood, String> {
+        read_with(&text.replace('{', "{\"canary\":\"c0ffee\",").replace(",}", "}"), output, rung, "c0ffee")
+    }
+
+    #[test]
+    fn a_reply_without_the_canary_is_no_verdict() {
+        let score = Output::default();
+        for text in [r#"{"reason":"r","score":1}"#, r#"{"canary":"000000","reason":"r","score":1}"#] {
+            let why = read_with(text, &score, Rung::JsonSchema, "c0ffee").expect_err("it followed something else");
+            assert!(why.starts_with(CANARY), "{why}");
+        }
+        assert!(read_with(r#"{"canary":"C0FFEE ","score":1}"#, &score, Rung::JsonSchema, "c0ffee").is_ok());
+        assert!(read_with("Fine.\nVERDICT: 1", &score, Rung::LabelText, "c0ffee").is_ok(), "no JSON, no canary");
+    }
 
     #[test]
     fn scores_are_put_on_the_unit_scale_and_good_is_one() {

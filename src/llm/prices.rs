@@ -20,7 +20,11 @@ const PRICES: &[(&str, f64, f64)] = &[
 #[must_use]
 pub fn of(model: &str) -> Option<Price> {
     let best = PRICES.iter().filter(|(prefix, ..)| model.starts_with(prefix)).max_by_key(|(prefix, ..)| prefix.len());
-    best.map(|(_, input, output)| Price { input_usd_per_million: *input, output_usd_per_million: *output })
+    best.map(|(_, input, output)| Price {
+        input_usd_per_million: *input,
+        output_usd_per_million: *output,
+        ..Price::default()
+    })
 }
 
 #[cfg(test)]

@@ -5,15 +5,14 @@
 //! neither can be explained.
 
 use crate::domain::job::Job;
-use crate::domain::rubric::{Output, Rubric};
+use crate::domain::rubric::{Combine, Output, Rubric};
 use crate::domain::trace::Trace;
-use crate::domain::verdict::{CheckResult, Evaluation, Outcome, Verdict, Vote};
+use crate::domain::verdict::{CheckResult, Evaluation, FINAL, OVER_BUDGET, Outcome, Verdict, Vote};
 use crate::judge::combine::combine;
-use crate::judge::panel::quorum;
+use crate::judge::panel::{Known, disagreement, quorum};
 use crate::pipeline::enqueue::{join_ids, labels};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The check that decides by itself, if one does: its result, and whether the rubric passes.
 #[must_use]
@@ -30,14 +29,14 @@ pub fn decided_by_check<'a>(rubric: &Rubric, checks: &'a [CheckResult]) -> Optio
     })
 }
 
-/// Makes the verdict. `weights` are the judges' configured weights; a judge that is not in them counts 1.
+/// Makes the verdict, with what is known about the judges.
 #[must_use]
 pub fn aggregate(
     rubric: &Rubric,
     evaluation: Evaluation,
     job: &Job,
     trace: &Trace,
-    (weights, now): (&BTreeMap<String, f64>, DateTime<Utc>),
+    (known, now): (&Known, DateTime<Utc>),
 ) -> Verdict {
     let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels(&trace.view), now);
     verdict.join = join_ids(&trace.view);
@@ -53,7 +52,12 @@ pub fn aggregate(
     } else if rubric.panel.is_empty() {
         by_all_checks(&mut verdict, rubric, &evaluation.checks);
     } else {
-        by_panel(&mut verdict, rubric, &evaluation.votes, weights);
+        let enough = evaluation.stopped.is_some();
+        by_panel(&mut verdict, rubric, &evaluation.votes, (known, enough));
+    }
+    verdict.disagreement = disagreement(&evaluation.votes);
+    if let Some(stopped) = evaluation.stopped {
+        verdict.detail["panel"] = json!(stopped);
     }
     verdict.checks = evaluation.checks;
     verdict.votes = evaluation.votes;
@@ -91,7 +95,7 @@ fn by_all_checks(verdict: &mut Verdict, rubric: &Rubric, checks: &[CheckResult])
 /// A check's verdict in the words of the rubric's output, so that a label has one type whoever decided.
 fn say(verdict: &mut Verdict, output: &Output, passed: bool) {
     match output {
-        Output::Score { .. } => verdict.raw = raw(output, verdict.score.unwrap_or_default()),
+        Output::Score { .. } | Output::Claims { .. } => verdict.raw = raw(output, verdict.score.unwrap_or_default()),
         Output::Boolean { better } => {
             let yes = passed == (*better == crate::domain::rubric::Better::Higher);
             verdict.raw = json!(yes);
@@ -111,41 +115,64 @@ fn explain(check: &CheckResult) -> String {
     word.map_or_else(|| check.check.clone(), |word| format!("{}: {word}", check.check))
 }
 
-fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], weights: &BTreeMap<String, f64>) {
-    let given: Vec<(f64, f64)> =
-        votes.iter().filter_map(|v| Some((v.score?, weights.get(&v.judge).copied().unwrap_or(1.0)))).collect();
-    let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| given.len() >= quorum(rubric.panel.len()));
-    let too_long = votes.iter().any(|v| v.error.as_deref().is_some_and(|e| e.contains("too_long")));
+/// `enough` = the panel was not asked to the end on purpose, so there is no quorum to wait for.
+fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], (known, enough): (&Known, bool)) {
+    let given = known.weighted(rubric.combine, votes);
+    if given.is_empty() && !votes.is_empty() && votes.iter().all(|v| v.abstained.is_some()) {
+        verdict.outcome = Outcome::NotApplicable;
+        verdict.explanation = votes.iter().find_map(|v| v.abstained.clone()).unwrap_or_default();
+        return;
+    }
+    let abstained = votes.iter().filter(|v| v.abstained.is_some()).count();
+    let needed = quorum(rubric.panel.len().saturating_sub(abstained));
+    let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| enough || given.len() >= needed);
     let Some(combined) = combined else {
-        if too_long {
-            verdict.outcome = Outcome::TooLarge;
-        }
-        let errors: Vec<String> =
-            votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
-        verdict.explanation = format!(
-            "{} of {} judges voted, needed: {}; {}",
-            given.len(),
-            rubric.panel.len(),
-            quorum(rubric.panel.len()),
-            errors.join("; ")
-        );
+        without_quorum(verdict, rubric, votes, given.len());
         return;
     };
-    scored(verdict, combined.score, combined.score >= rubric.pass, "panel");
-    verdict.confidence = combined.agreement;
-    let distance = |v: &&Vote| (v.score.unwrap_or(f64::MAX) - combined.score).abs();
+    let p = known.probability(votes, rubric.pass);
+    // Labels say what yes and no are worth: their probability is the score. On a scale the judges' own numbers are kept.
+    let (score, passed) = match (p, &rubric.output) {
+        (Some(p), Output::Boolean { .. } | Output::Category { .. }) if rubric.combine == Combine::Weighted => {
+            (p, p >= 0.5)
+        }
+        _ => (combined.score, combined.score >= rubric.pass),
+    };
+    scored(verdict, score, passed, "panel");
+    verdict.confidence = p.map(|p| p.max(1.0 - p)).or(combined.agreement);
+    let distance = |v: &&Vote| (v.score.unwrap_or(f64::MAX) - score).abs();
     // Of those who say what the panel says: on a tie the label must not contradict the verdict.
-    let agrees = |v: &&Vote| v.score.is_some_and(|s| (s >= rubric.pass) == (combined.score >= rubric.pass));
+    let agrees = |v: &&Vote| v.score.is_some_and(|s| (s >= rubric.pass) == passed);
     let nearest = votes.iter().filter(agrees).min_by(|a, b| distance(a).total_cmp(&distance(b)));
     verdict.explanation = nearest.and_then(|v| v.reason.clone()).unwrap_or_default();
-    verdict.raw = raw(&rubric.output, combined.score);
-    if !matches!(rubric.output, Output::Score { .. }) {
+    verdict.raw = raw(&rubric.output, score);
+    if matches!(rubric.output, Output::Boolean { .. } | Output::Category { .. }) {
         verdict.label = nearest.and_then(|v| v.label.clone());
         if let Some(label) = &verdict.label {
             verdict.raw =
                 if matches!(rubric.output, Output::Boolean { .. }) { json!(label == "true") } else { json!(label) };
         }
     }
+}
+
+fn without_quorum(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], given: usize) {
+    let all = |word: &str| {
+        let mut errors = votes.iter().filter_map(|v| v.error.as_deref()).peekable();
+        errors.peek().is_some() && errors.all(|e| e.trim_start_matches(FINAL).starts_with(word))
+    };
+    if votes.iter().any(|v| v.error.as_deref().is_some_and(|e| e.contains("too_long"))) {
+        verdict.outcome = Outcome::TooLarge;
+    } else if all(OVER_BUDGET) {
+        verdict.outcome = Outcome::OverBudget;
+    }
+    let errors: Vec<String> =
+        votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
+    verdict.explanation = format!(
+        "{given} of {} judges voted, needed: {}; {}",
+        rubric.panel.len(),
+        quorum(rubric.panel.len()),
+        errors.join("; ")
+    );
 }
 
 /// The score on the rubric's own scale.
@@ -155,7 +182,8 @@ fn raw(output: &Output, score: f64) -> Value {
             let unit = if *better == crate::domain::rubric::Better::Lower { 1.0 - score } else { score };
             json!(low + unit * (high - low))
         }
-        _ => Value::Null,
+        Output::Claims { .. } => json!(score),
+        Output::Boolean { .. } | Output::Category { .. } => Value::Null,
     }
 }
 
@@ -171,6 +199,7 @@ fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
 mod tests {
     use super::*;
     use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine};
+    use std::collections::BTreeMap;
 
     fn rubric(panel: &[&str]) -> Rubric {
         Rubric {
@@ -182,6 +211,10 @@ mod tests {
             checks: vec![CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.2), pass_above: Some(0.9) }],
             panel: panel.iter().map(|s| (*s).to_owned()).collect(),
             combine: Combine::Mean,
+            ask: crate::domain::rubric::Ask::default(),
+            stop_at: None,
+            swap_positions: false,
+            batch_hours: None,
             output: Output::default(),
             pass: 0.5,
             prompt: None,
@@ -204,7 +237,9 @@ mod tests {
         };
         let checks = vec![CheckResult::new("grounding", check > 0.5, check, json!({}))];
         let evaluation = Evaluation { checks, votes, ..Evaluation::default() };
-        aggregate(rubric, evaluation, &job, &Trace::default(), (&BTreeMap::new(), DateTime::UNIX_EPOCH))
+        let weights = BTreeMap::new();
+        let known = Known { weights: &weights, model: None };
+        aggregate(rubric, evaluation, &job, &Trace::default(), (&known, DateTime::UNIX_EPOCH))
     }
 
     fn vote(judge: &str, score: Option<f64>) -> Vote {

@@ -9,8 +9,10 @@ mod lift;
 use super::{enqueue, note, sample};
 use crate::app::App;
 use crate::domain::policy::SampleDecision;
+use crate::domain::rubric::Rubric;
 use crate::domain::span::{Span, SpanKind};
 use crate::domain::trace::Trace;
+use crate::domain::verdict::TraceLabels;
 use crate::runtime::cpu;
 use crate::store::StoreError;
 use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, LateSpans, Settlement};
@@ -171,7 +173,12 @@ fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settleme
     if decision.kept {
         let rubrics = app.bench.rubrics.load();
         let job_for = super::seconds(config.work.job_seconds_max);
-        for enqueued in enqueue::enqueue(&trace, &decision, rubrics.active(), job_for, now) {
+        let ledger = &app.bench.ledger;
+        // Checks cost nothing, so no budget lowers them.
+        let lowered = |rubric: &Rubric, labels: &TraceLabels| {
+            if rubric.panel.is_empty() { None } else { ledger.rate(&rubric.name, labels, now) }
+        };
+        for enqueued in enqueue::enqueue(&trace, &decision, rubrics.active(), &lowered, (now, job_for)) {
             match enqueued {
                 enqueue::Enqueued::Job(job) => settlement.jobs.push(job),
                 enqueue::Enqueued::Verdict(verdict) => settlement.verdicts.push(*verdict),

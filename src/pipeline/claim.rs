@@ -19,8 +19,9 @@ use crate::runtime::retry::Backoff;
 use crate::store::StoreError;
 use crate::store::jobs::Unsettled;
 use chrono::TimeDelta;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -34,12 +35,8 @@ const CRASHES_MAX: u32 = 3;
 /// Starts the worker loop and its recorder.
 pub fn start(app: &Arc<App>, life: &Lifecycle) {
     let recorder = Recorder::start(app, life);
-    let worker = Worker { app: Arc::clone(app), recorder, life: life.clone(), weights: Arc::new(weights(app)) };
+    let worker = Worker { app: Arc::clone(app), recorder, life: life.clone() };
     life.spawn("claim", worker.run());
-}
-
-fn weights(app: &App) -> BTreeMap<String, f64> {
-    app.bench.judges.all().map(|judge| (judge.name.clone(), judge.config.weight)).collect()
 }
 
 #[derive(Clone)]
@@ -47,7 +44,6 @@ struct Worker {
     app: Arc<App>,
     recorder: Recorder,
     life: Lifecycle,
-    weights: Arc<BTreeMap<String, f64>>,
 }
 
 impl Worker {
@@ -56,6 +52,11 @@ impl Worker {
         let permits = Arc::new(Semaphore::new(config.concurrency));
         let poll = Duration::from_millis(config.poll_ms);
         while let Some(first) = self.permit(&permits).await {
+            if self.app.queue_paused.load(Ordering::Relaxed) {
+                drop(first);
+                self.idle(poll.max(Duration::from_millis(200))).await;
+                continue;
+            }
             // When nearly all are busy, a moment's patience makes one larger claim out of many small ones.
             if permits.available_permits() < config.concurrency / 8 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -179,7 +180,9 @@ impl Worker {
             Ok(evaluation) => {
                 self.count_cost(&evaluation.votes, &job.votes);
                 let now = app.bench.clock.now();
-                let verdict = aggregate::aggregate(&rubric, evaluation, job, &trace, (&self.weights, now));
+                let models = app.bench.panel_models.load();
+                let known = app.bench.known(&models, &rubric);
+                let verdict = aggregate::aggregate(&rubric, evaluation, job, &trace, (&known, now));
                 Done::Verdict(lease, Box::new(verdict))
             }
             Err(error) => Done::Unsettled(self.unsettled(lease, error)),

@@ -53,34 +53,56 @@ pub fn enqueue(
     trace: &Trace,
     decision: &SampleDecision,
     rubrics: &[Arc<Rubric>],
-    job_for: TimeDelta,
-    now: DateTime<Utc>,
+    lowered: Lowered<'_>,
+    (now, job_for): (DateTime<Utc>, TimeDelta),
 ) -> Vec<Enqueued> {
     let inputs = prompt::inputs(trace);
-    rubrics.iter().map(|rubric| one(trace, decision, rubric, &inputs, (now, now + job_for))).collect()
+    let labels = labels(&trace.view);
+    let one = |rubric: &Arc<Rubric>| {
+        let rate = lowered(rubric, &labels);
+        one((trace, decision), rubric, &inputs, rate.as_ref(), (now, now + job_for))
+    };
+    rubrics.iter().map(one).collect()
+}
+
+/// The rate that is left near the end of a budget, and the budget's name; `None` = all of it.
+pub type Lowered<'a> = &'a dyn Fn(&Rubric, &TraceLabels) -> Option<(f64, String)>;
+
+/// No budget is near its end.
+#[must_use]
+pub fn not_lowered(_: &Rubric, _: &TraceLabels) -> Option<(f64, String)> {
+    None
 }
 
 fn one(
-    trace: &Trace,
-    decision: &SampleDecision,
+    (trace, decision): (&Trace, &SampleDecision),
     rubric: &Rubric,
     inputs: &BTreeMap<Variable, String>,
+    lowered: Option<&(f64, String)>,
     (now, deadline_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Enqueued {
     // Nested in the trace's own draw: a rubric's sample is a part of the sample.
-    let threshold = nested(decision.threshold, threshold(rubric.sample));
+    let sample = rubric.sample * lowered.map_or(1.0, |(rate, _)| *rate);
+    let threshold = nested(decision.threshold, threshold(sample));
     let job = Job {
         id: job_id(&trace.trace_id, &rubric.name, &rubric.version),
         trace_id: trace.trace_id.clone(),
         rubric: rubric.name.as_str().into(),
         rubric_version: rubric.version.as_str().into(),
-        inclusion_probability: decision.probability * rubric.sample,
+        inclusion_probability: decision.probability * sample,
         attempts: 0,
         votes: Vec::new(),
         enqueued_at: now,
         deadline_at,
     };
-    match reason_not_to_judge(trace, decision.randomness >= threshold, rubric, inputs) {
+    let outside = (decision.randomness < threshold).then(|| match lowered {
+        Some((rate, budget)) => format!(
+            "outside the rubric's own sample of {}, which is lowered to {sample:.4} (times {rate:.4}) because budget `{budget}` is nearly spent",
+            rubric.sample
+        ),
+        None => format!("outside the rubric's own sample of {}", rubric.sample),
+    });
+    match reason_not_to_judge(trace, outside, rubric, inputs) {
         None => Enqueued::Job(job),
         Some((outcome, why)) => {
             let verdict = job.unscored(outcome, why, labels(&trace.view), now);
@@ -94,7 +116,7 @@ fn one(
 #[must_use]
 pub fn reason_not_to_judge(
     trace: &Trace,
-    in_sample: bool,
+    outside: Option<String>,
     rubric: &Rubric,
     inputs: &BTreeMap<Variable, String>,
 ) -> Option<(Outcome, String)> {
@@ -107,7 +129,7 @@ pub fn reason_not_to_judge(
         let why = gap.map_or_else(String::new, |g| format!(" ({})", g.reason));
         return Some((Outcome::NotApplicable, format!("the trace has no {variable}{why}")));
     }
-    (!in_sample).then(|| (Outcome::SampledOut, format!("outside the rubric's own sample of {}", rubric.sample)))
+    outside.map(|why| (Outcome::SampledOut, why))
 }
 
 /// The field of a span that a variable comes from, as gaps name it.
@@ -132,7 +154,7 @@ mod tests {
 
     fn run(trace: &Trace, yaml: &str) -> Enqueued {
         let decision = crate::pipeline::sample::decide(&crate::config::Sampling::default(), trace);
-        enqueue(trace, &decision, &[rubric(yaml)], TimeDelta::hours(1), DateTime::UNIX_EPOCH).remove(0)
+        enqueue(trace, &decision, &[rubric(yaml)], &not_lowered, (DateTime::UNIX_EPOCH, TimeDelta::hours(1))).remove(0)
     }
 
     fn outcome(enqueued: &Enqueued) -> Option<Outcome> {
@@ -154,6 +176,26 @@ mod tests {
         let other = format!("{base}applies_when: {{feature: [billing*, chat]}}\n");
         assert_eq!(outcome(&run(&trace, &other)), Some(Outcome::Filtered));
         assert_eq!(outcome(&run(&trace, &format!("{base}sample: 0\n"))), Some(Outcome::SampledOut));
+    }
+
+    #[test]
+    fn near_the_end_of_a_budget_less_is_kept_and_the_probability_says_so() {
+        let lowered = |_: &Rubric, _: &TraceLabels| Some((0.25, "daily".to_owned()));
+        let (mut kept, n) = (0, 4_000);
+        for i in 0..n {
+            let trace = Trace { trace_id: format!("t{i}"), ..Trace::default() };
+            let decision = crate::pipeline::sample::decide(&crate::config::Sampling::default(), &trace);
+            let rubrics = [rubric("name: r\nchecks: [grounding]\nsample: 0.8\n")];
+            let times = (DateTime::UNIX_EPOCH, TimeDelta::hours(1));
+            match enqueue(&trace, &decision, &rubrics, &lowered, times).remove(0) {
+                Enqueued::Job(job) => {
+                    assert!((job.inclusion_probability - 0.2).abs() < 1e-12);
+                    kept += 1;
+                }
+                Enqueued::Verdict(v) => assert!(v.explanation.contains("budget `daily`"), "{}", v.explanation),
+            }
+        }
+        assert!((720..880).contains(&kept), "{kept} of {n} at a rate of 0.2");
     }
 
     #[test]

@@ -1,26 +1,27 @@
 //! Step 6: job → `Evaluation`: checks on rayon, votes on tokio, within deadline and bounds.
 //!
-//! Called by `claim` and `cli::eval`. Its rule: checks come first, and when they decide no judge is asked; judges of a panel are
-//! asked at the same time and never see each other's votes; a vote that was paid for is never lost, whatever ends the
-//! attempt. The way not taken: one error that throws the panel's good votes away with the bad one.
+//! Called by `claim` and `cli::eval`; `evaluate/question` is what is asked, `turns` who is asked when, `ask` one judge, `talk` the
+//! requests to it, `claims` an answer claim by claim. Its rule: checks come first, and when they decide no judge is asked;
+//! judges never see each other's votes; a vote that was paid for is never lost, whatever ends the attempt. The way not taken: one error that throws the panel's good votes away with the bad one.
 
 mod ask;
+mod claims;
+mod question;
+mod talk;
+mod turns;
 
 use crate::app::Bench;
 use crate::checks;
-use crate::domain::chat::ChatRequest;
 use crate::domain::job::Job;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::{Evaluation, Outcome, Vote};
-use crate::judge::panel::{self, FINAL};
-use crate::judge::prompt;
+use crate::judge::panel;
 use crate::pipeline::aggregate;
 use crate::runtime::cpu;
 use crate::runtime::retry::Backoff;
-use ask::{Failure, ask_judge};
 use chrono::{DateTime, Utc};
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use question::Question;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -138,18 +139,20 @@ pub async fn evaluate(
     if rubric.panel.is_empty() || aggregate::decided_by_check(rubric, &evaluation.checks).is_some() {
         return done(evaluation);
     }
-    let request = match ask_for(bench, rubric, trace) {
-        Ok(question) => Arc::new(question),
+    let question = match Question::new(bench, rubric, trace) {
+        Ok(question) => question,
         Err(ended) => return done(Evaluation { ended: Some(ended), ..evaluation }),
     };
-    let answers = ask_panel(bench, rubric, job, &request, bounds).await;
+    let answers = turns::ask_panel(bench, &question, job, bounds).await;
     let votes = panel::merge(&rubric.panel, job.votes.clone(), answers.votes);
     if answers.interrupted {
         return Err(EvalError::Interrupted { votes });
     }
+    evaluation.stopped = answers.stopped;
     let open = panel::still_to_ask(&rubric.panel, &votes);
     let given = votes.iter().filter(|v| v.score.is_some()).count();
-    let enough = bounds.quorum_is_enough && given >= panel::quorum(rubric.panel.len());
+    let quorum = bounds.quorum_is_enough && given >= panel::quorum(rubric.panel.len());
+    let enough = quorum || answers.stopped.is_some();
     let counts = !answers.free;
     let give_up = bounds.last && (counts || bounds.only);
     if !open.is_empty() && !enough && !give_up {
@@ -173,96 +176,4 @@ async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::doma
     let work = move || rules.checks.iter().map(|spec| checks::run(spec.kind, &about)).collect();
     // A check that panics is a bug; the rubric is judged without checks rather than not at all.
     cpu::run(work).await.unwrap_or_default()
-}
-
-/// The request to the panel, or why there is none.
-fn ask_for(bench: &Bench, rubric: &Rubric, trace: &Trace) -> Result<(ChatRequest, String), (Outcome, String)> {
-    let judges: Vec<_> = rubric.panel.iter().filter_map(|name| bench.judges.get(name)).collect();
-    let output = judges.iter().map(|j| j.config.output_tokens_max).min().unwrap_or(1_024);
-    let inputs = prompt::inputs(trace);
-    let nonce = prompt::nonce(rubric, &inputs, &bench.config.sampling.hash_key);
-    let made = prompt::request(rubric, &inputs, &nonce, bench.config.work.input_bytes_max, output);
-    let request = made.map(|request| (request, nonce)).map_err(|error| {
-        let outcome = match error {
-            prompt::PromptError::Missing(_) => Outcome::NotApplicable,
-            prompt::PromptError::TooLarge { .. } => Outcome::TooLarge,
-            prompt::PromptError::Template { .. } => Outcome::JudgeError,
-        };
-        (outcome, error.to_string())
-    })?;
-    // Three bytes a token is on the safe side for every tokenizer we know.
-    let bytes: usize = request.0.messages.iter().map(|(_, text)| text.len()).sum();
-    let needed = bytes / 3 + output as usize;
-    match judges.iter().find(|j| needed > j.config.window_tokens) {
-        Some(judge) => Err((
-            Outcome::TooLarge,
-            format!(
-                "about {needed} tokens are needed, judge {} takes {} (window_tokens)",
-                judge.name, judge.config.window_tokens
-            ),
-        )),
-        None => Ok(request),
-    }
-}
-
-struct Answers {
-    votes: Vec<Vote>,
-    interrupted: bool,
-    wait: Option<Duration>,
-    /// Every failure was one that counts for nothing.
-    free: bool,
-}
-
-/// Asks every judge that has not voted yet, at the same time.
-async fn ask_panel(
-    bench: &Bench,
-    rubric: &Rubric,
-    job: &Job,
-    question: &Arc<(ChatRequest, String)>,
-    bounds: &Bounds,
-) -> Answers {
-    let mut calls: FuturesUnordered<_> = panel::still_to_ask(&rubric.panel, &job.votes)
-        .into_iter()
-        .map(|name| async move {
-            match bench.judges.get(name) {
-                Some(judge) => ask_judge(bench, judge, rubric, job, question).await,
-                None => {
-                    let error = Some(format!("{FINAL}there is no judge `{name}` in the configuration"));
-                    (Vote { judge: name.to_owned(), error, ..Vote::default() }, Failure::default())
-                }
-            }
-        })
-        .collect();
-    let mut answers = Answers { votes: Vec::new(), interrupted: false, wait: None, free: true };
-    loop {
-        tokio::select! {
-            next = calls.next() => match next {
-                Some((vote, failure)) => {
-                    answers.wait = answers.wait.max(failure.wait);
-                    answers.free &= vote.score.is_some() || failure.free;
-                    answers.votes.push(vote);
-                }
-                None => return answers,
-            },
-            () = bounds.cancel.cancelled() => {
-                answers.interrupted = true;
-                return answers;
-            }
-            () = tokio::time::sleep_until(bounds.until) => break,
-        }
-    }
-    // Those that have not answered before the lease runs out have failed this attempt.
-    drop(calls);
-    let silent = panel::still_to_ask(&rubric.panel, &job.votes)
-        .into_iter()
-        .filter(|name| answers.votes.iter().all(|v| v.judge != *name));
-    let silent: Vec<Vote> = silent
-        .map(|name| {
-            let error = Some("timeout: no reply before the job's lease ran out (work.lease_ms)".to_owned());
-            Vote { judge: name.to_owned(), error, attempts: 1, ..Vote::default() }
-        })
-        .collect();
-    answers.free &= silent.is_empty();
-    answers.votes.extend(silent);
-    answers
 }

@@ -1,12 +1,13 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans. Started by `cli`. Its rule: a step takes its work from the database and leaves its
+//! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait. Started by `cli`. Its rule: a step takes its work from the database and leaves its
 //! result there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content
 //! dies with the process.
 
 pub mod aggregate;
 pub mod assemble;
+pub mod batch;
 pub mod claim;
 pub mod enqueue;
 pub mod estimate;
@@ -16,6 +17,7 @@ pub mod export;
 pub mod ingest;
 pub mod record;
 pub mod sample;
+pub mod shares;
 pub mod upkeep;
 
 use crate::app::App;
@@ -44,6 +46,8 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     }
     life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {
+        life.spawn("shares", shares::run(Arc::clone(app), life.hard.clone()));
+        life.spawn("batch", batch::run(Arc::clone(app), life.soft.clone()));
         claim::start(app, life);
     }
     if roles.export {

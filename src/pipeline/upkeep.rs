@@ -61,11 +61,16 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         show(&format!("events_dead_{}", sink.sink), sink.dead);
     }
     exchange_knowledge(app).await?;
+    exchange_pauses(app).await?;
+    app.bench.ledger.keep_up(now).await?;
+    show_judging(app);
     if remove {
         let keep = super::seconds(config.retention.sampled_out_seconds);
         app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
+        app.store.forget_spend(now - chrono::TimeDelta::days(90)).await?;
+        app.store.forget_batch_items(now).await?;
     }
     Ok(())
 }
@@ -82,5 +87,53 @@ async fn exchange_knowledge(app: &App) -> Result<(), StoreError> {
             judge.remember(&traits);
         }
     }
+    let models = app.store.panel_models().await?;
+    let by_version = models.into_iter().map(|m| ((m.rubric.clone(), m.rubric_version.clone()), m)).collect();
+    app.bench.panel_models.store(std::sync::Arc::new(by_version));
     Ok(())
+}
+
+/// Stores pauses that began or ended here, and takes over what others and people have paused.
+async fn exchange_pauses(app: &App) -> Result<(), StoreError> {
+    for judge in app.bench.judges.all() {
+        match judge.take_pause_news() {
+            Some(Some(pause)) => app.store.put_pause("judge", &judge.name, &pause).await?,
+            Some(None) => drop(app.store.end_pause("judge", &judge.name, false).await?),
+            None => {}
+        }
+    }
+    let pauses = app.store.pauses().await?;
+    for judge in app.bench.judges.all() {
+        judge.set_pause(pauses.get(&("judge".to_owned(), judge.name.clone())));
+    }
+    let queue = ("queue".to_owned(), crate::store::pauses::QUEUE.to_owned());
+    app.queue_paused.store(pauses.contains_key(&queue), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Shows which judges rest, and what budgets have spent.
+fn show_judging(app: &App) {
+    let metrics = &app.bench.metrics;
+    for judge in app.bench.judges.all() {
+        let state = |word: &str, is: bool| {
+            metrics.judge_resting.with_label_values(&[judge.name.as_str(), word]).set(f64::from(u8::from(is)));
+        };
+        state("paused", judge.pause_now().is_some());
+        state("circuit_open", judge.circuit.open().is_some());
+        let limits = judge.pacer.limits();
+        for (what, limit) in [("requests", limits.requests), ("tokens", limits.tokens)] {
+            if let Some(limit) = limit {
+                metrics.judge_limit.with_label_values(&[judge.name.as_str(), what]).set(limit);
+            }
+        }
+    }
+    let mut parts: std::collections::BTreeMap<(String, &str), f64> = std::collections::BTreeMap::new();
+    for (budget, _, period, part) in app.bench.ledger.parts(app.bench.clock.now()) {
+        // The fullest of its subjects: tenants are no label.
+        let fullest = parts.entry((budget, period)).or_default();
+        *fullest = fullest.max(part);
+    }
+    for ((budget, period), part) in parts {
+        metrics.budget_part.with_label_values(&[budget.as_str(), period]).set(part);
+    }
 }

@@ -7,9 +7,9 @@
 use crate::config::nearest;
 use crate::domain::ids::short_hash;
 use crate::domain::policy::{Matcher, Patterns};
-use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable};
+use crate::domain::rubric::{AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable};
 use crate::domain::span::Status;
-use crate::judge::prompt::check_template;
+use crate::judge::prompt::{check_template, uses_variable};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,7 +43,11 @@ struct File {
     panel: Option<Panel>,
     #[serde(default)]
     combine: Combine,
+    ask: Option<Ask>,
     stop_at: Option<f64>,
+    #[serde(default)]
+    swap_positions: bool,
+    batch_hours: Option<f64>,
     #[serde(default)]
     output: Output,
     pass: Option<f64>,
@@ -162,6 +166,7 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
     let sample = unit("sample", file.sample)?.unwrap_or(1.0);
     let pass = unit("pass", file.pass)?.unwrap_or(0.5);
     unit("stop_at", file.stop_at)?;
+    check_asking(&file).map_err(|(key, problem)| at(key, problem.to_owned()))?;
     check_output(&file.output).map_err(|problem| at("output", problem))?;
     let checks = checks(file.checks).map_err(|problem| at("checks", problem))?;
     let panel = panel(file.panel.as_ref(), panels).map_err(|problem| at("panel", problem))?;
@@ -176,7 +181,9 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
                 "the rubric has neither `checks` nor a `panel`, so nothing could decide it".to_owned(),
             ));
         }
-        (Some(prompt), true) => check_template(prompt).map_err(|problem| at("prompt", problem))?,
+        (Some(prompt), true) => check_template(prompt)
+            .and_then(|()| check_claims(prompt, &file.output))
+            .map_err(|problem| at("prompt", problem))?,
         (None, false) => {}
     }
     let mut made = Rubric {
@@ -188,6 +195,10 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
         checks,
         panel,
         combine: file.combine,
+        ask: file.ask.unwrap_or(if file.stop_at.is_some() { Ask::InTurn } else { Ask::Together }),
+        stop_at: file.stop_at,
+        swap_positions: file.swap_positions,
+        batch_hours: file.batch_hours,
         output: file.output,
         pass,
         prompt: file.prompt,
@@ -245,6 +256,39 @@ fn check_output(output: &Output) -> Result<(), String> {
             Some((label, score)) => Err(format!("label `{label}` has the score {score}; give a number from 0 to 1")),
             None => Ok(()),
         },
+        _ => Ok(()),
+    }
+}
+
+/// Whether the keys about when judges are asked agree; the key and what is wrong with it otherwise.
+fn check_asking(file: &File) -> Result<(), (&'static str, &'static str)> {
+    if file.stop_at.is_some_and(|s| s <= 0.5) {
+        return Err(("stop_at", "`stop_at` must be above 0.5: a verdict is never less sure than a coin"));
+    }
+    if file.stop_at.is_some() && file.ask == Some(Ask::Together) {
+        return Err(("ask", "`stop_at` needs judges that are asked one after another: `ask: in_turn`"));
+    }
+    match file.batch_hours {
+        Some(hours) if !(hours > 0.0 && hours <= 24.0) => {
+            Err(("batch_hours", "`batch_hours` must be above 0 and at most 24"))
+        }
+        Some(_) if matches!(file.output, Output::Claims { .. }) => {
+            Err(("batch_hours", "claims need several requests one after another, which a batch cannot hold"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The claims are split by us and shown in the prompt; both sides must know of it.
+fn check_claims(prompt: &str, output: &Output) -> Result<(), String> {
+    let uses = |name: &str| uses_variable(prompt, name);
+    match output {
+        Output::Claims { .. } if !(uses("claims") && uses("context")) => Err(
+            "with `output: {type: claims}` the prompt shows `{{ claims }}` and the `{{ context }}` that they are held against"
+                .to_owned(),
+        ),
+        Output::Claims { .. } => Ok(()),
+        _ if uses("claims") => Err("`{{ claims }}` is there with `output: {type: claims}` only".to_owned()),
         _ => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
 //! The one door from tokio to rayon.
 //!
-//! Called by `pipeline` and `server` for decoding and checks. Its rule: work that takes longer than about half a
-//! millisecond leaves the async threads; a panic in it is an error of that piece of work, not of the process. The way not
-//! taken: `spawn_blocking`, whose hundreds of threads fight over two cores.
+//! Called by `pipeline` and `server` for decoding and checks, and by the simulated judge for batches. Its rule: work that
+//! takes longer than about half a millisecond leaves the async threads; a panic in it is an error of that piece of work,
+//! not of the process. The way not taken: `spawn_blocking`, whose hundreds of threads fight over two cores.
 
 use tokio::sync::oneshot;
 

@@ -34,6 +34,14 @@ pub struct Metrics {
     pub judge_seconds: HistogramVec,
     /// Money spent on judges in US dollars, by judge.
     pub judge_cost_usd: prometheus::CounterVec,
+    /// Votes whose judge did not repeat the canary, by judge.
+    pub canary_failures: IntCounterVec,
+    /// Whether a judge is paused or its endpoint left alone, by judge and state.
+    pub judge_resting: GaugeVec,
+    /// Requests and tokens a minute that a judge's endpoint allows, all workers together, by judge and kind.
+    pub judge_limit: GaugeVec,
+    /// Part of a budget that is spent, by budget and period; of the fullest subject.
+    pub budget_part: GaugeVec,
     /// Events delivered, retried and given up, by sink and result.
     pub events: IntCounterVec,
     /// Spans committed at once.
@@ -54,6 +62,12 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     made
 }
 
+fn money(registry: &Registry, name: &str, help: &str) -> prometheus::CounterVec {
+    let made = prometheus::CounterVec::new(Opts::new(name, help), &["judge"]).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
     let made = GaugeVec::new(Opts::new(name, help), labels).expect("names are valid");
     registry.register(Box::new(made.clone())).expect("names are unique");
@@ -67,9 +81,7 @@ impl Default for Metrics {
             .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
         let judge_seconds = HistogramVec::new(seconds, &["judge"]).expect("names are valid");
         r.register(Box::new(judge_seconds.clone())).expect("names are unique");
-        let cost = Opts::new("assize_judge_cost_usd_total", "Money spent on judges, by configured prices");
-        let judge_cost_usd = prometheus::CounterVec::new(cost, &["judge"]).expect("names are valid");
-        r.register(Box::new(judge_cost_usd.clone())).expect("names are unique");
+        let judge_cost_usd = money(&r, "assize_judge_cost_usd_total", "Money spent on judges, by configured prices");
         let batch = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
             .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
         let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
@@ -101,6 +113,30 @@ impl Default for Metrics {
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
             judge_seconds,
             judge_cost_usd,
+            canary_failures: counters(
+                &r,
+                "assize_canary_failures_total",
+                "Votes whose judge did not repeat the canary",
+                &["judge"],
+            ),
+            judge_resting: gauges(
+                &r,
+                "assize_judge_resting",
+                "1 while a judge is paused or its endpoint left alone",
+                &["judge", "state"],
+            ),
+            judge_limit: gauges(
+                &r,
+                "assize_judge_limit_per_minute",
+                "What a judge's endpoint allows, all workers together",
+                &["judge", "what"],
+            ),
+            budget_part: gauges(
+                &r,
+                "assize_budget_part",
+                "Part of a budget that is spent, of its fullest subject",
+                &["budget", "period"],
+            ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),

@@ -1,5 +1,6 @@
-//! L1: numbers only: estimates from samples with known inclusion probabilities.
+//! L1: numbers only: estimates from samples with known inclusion probabilities, and what votes are worth.
 //!
 //! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
 
 pub mod hajek;
+pub mod stack;

@@ -4,13 +4,18 @@
 //! transaction, and no method takes a second connection while it holds one, so that a pool of one works. The way not
 //! taken: a trait for each table; Postgres is never faked.
 
+pub mod batches;
+pub mod budgets;
 pub mod cluster;
 mod columns;
 pub mod endpoint_traits;
 mod error;
 pub mod inbox;
 pub mod jobs;
+pub mod limit_shares;
 pub mod outbox;
+pub mod panel_models;
+pub mod pauses;
 pub mod rubric_versions;
 pub mod traces;
 pub mod verdicts;

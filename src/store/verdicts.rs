@@ -150,6 +150,8 @@ struct VerdictRow {
     label: Option<String>,
     passed: Option<bool>,
     confidence: Option<f64>,
+    disagreement: Option<f64>,
+    detail: Value,
     explanation: String,
     decided_by: Option<String>,
     checks: Value,
@@ -189,6 +191,8 @@ impl VerdictRow {
             label: self.label,
             passed: self.passed,
             confidence: self.confidence,
+            disagreement: self.disagreement,
+            detail: self.detail,
             explanation: self.explanation,
             decided_by: self.decided_by,
             checks,
@@ -221,6 +225,8 @@ pub(super) struct VerdictRows {
     scores: Vec<Option<f64>>,
     passed: Vec<Option<bool>>,
     confidences: Vec<Option<f64>>,
+    disagreements: Vec<Option<f64>>,
+    details: Vec<Value>,
     raws: Vec<Value>,
     checks: Vec<Value>,
     costs: Vec<f64>,
@@ -270,6 +276,8 @@ impl VerdictRows {
             rows.scores.push(v.score);
             rows.passed.push(v.passed);
             rows.confidences.push(v.confidence);
+            rows.disagreements.push(v.disagreement);
+            rows.details.push(json(v.detail.clone()));
             rows.raws.push(json(v.raw.clone()));
             rows.checks.push(json(serde_json::to_value(&v.checks).unwrap_or_default()));
             rows.costs.push(v.cost_usd);
@@ -301,11 +309,12 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         "INSERT INTO verdicts (id, trace_id, span_id, rubric, rubric_version, outcome, score, raw, label, passed,
              confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,
              service_version, environment, feature, prompt_name, prompt_version, model, tenant, join_source,
-             join_span_id, created_at, kind)
+             join_span_id, created_at, kind, disagreement, detail)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
              $8::jsonb[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::jsonb[], $15::float8[],
              $16::bigint[], $17::float8[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[],
-             $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[], $29::text[])",
+             $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[], $29::text[],
+             $30::float8[], $31::jsonb[])",
         &rows.ids,
         &trace_ids,
         &span_ids as &[Option<String>],
@@ -335,6 +344,8 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         &rows.join_spans,
         &rows.times,
         &kinds,
+        &rows.disagreements as &[Option<f64>],
+        &rows.details,
     )
     .execute(tx)
     .await

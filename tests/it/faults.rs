@@ -48,7 +48,7 @@ fn short_leases(config: &mut Config) {
     config.work.lease_margin_ms = 500;
     config.work.concurrency = 16;
     // A configuration whose judges may outlast their lease is refused.
-    config.judges.values_mut().for_each(|judge| judge.timeout_ms = 1_000);
+    config.judges.values_mut().for_each(|judge| judge.timeout_ms = Some(1_000));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn fault_a_judge_that_hangs_is_given_up_and_asked_again() {
     let (sim, judges) = sim(Faults { hang_rate: 1.0, ..Faults::default() }).await;
     let mut config = config(&[JUDGED]);
     with_judges(&mut config, &judges, &["a"]);
-    config.judges.get_mut("a").expect("it is there").timeout_ms = 300;
+    config.judges.get_mut("a").expect("it is there").timeout_ms = Some(300);
     config.work.attempts_max = 50;
     let service = Service::start(config).await;
     service.send(&traces::many("t", 10)).await;
@@ -276,7 +276,7 @@ async fn fault_a_hard_stop_releases_leases_and_keeps_votes() {
     let mut config = config(&["name: both\npanel: [a, c]\nprompt: \"{{ answer }}\"\n"]);
     with_judges(&mut config, &slow_base, &["a"]);
     with_judges(&mut config, &quick_base, &["c"]);
-    config.judges.values_mut().for_each(|judge| judge.timeout_ms = 60_000);
+    config.judges.values_mut().for_each(|judge| judge.timeout_ms = Some(60_000));
     let url = database().await;
     let service = Service::start_on(&url, config.clone()).await;
     service.send(&traces::many("t", 4)).await;

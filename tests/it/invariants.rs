@@ -77,8 +77,9 @@ async fn sampling_prompts_and_scores_can_be_replayed_from_the_database() {
         let id = job_id(&verdict.trace_id, &rubric.name, &rubric.version);
         assert_eq!(verdict.id, id, "the id");
         let inputs = prompt::inputs(&trace);
-        let request =
-            prompt::request(&rubric, &inputs, &prompt::nonce(&rubric, &inputs, &policy.hash_key), usize::MAX, 1_024);
+        let template = prompt::Template::new(&rubric).expect("it parses");
+        let marks = prompt::marks(&rubric, &inputs, &policy.hash_key);
+        let request = prompt::request(&template, &rubric, &inputs, &marks, usize::MAX);
         let hash = prompt::hash(&request.expect("it can be asked again"));
         assert!(verdict.votes.iter().all(|vote| vote.prompt_hash == hash), "the prompt");
         let votes: Vec<(f64, f64)> = verdict.votes.iter().filter_map(|v| Some((v.score?, 1.0))).collect();

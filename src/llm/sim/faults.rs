@@ -8,13 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Settings of the simulated judge, changeable while it runs (`POST /config`).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Time to an answer, in milliseconds.
     pub latency_ms: u64,
     /// Up to this much more, in milliseconds.
     pub jitter_ms: u64,
+    /// Time from a batch's creation to its answers, in milliseconds.
+    pub batch_ms: u64,
     /// Requests a minute; none = unlimited.
     pub rpm: Option<u32>,
     /// Prompt tokens a minute; none = unlimited.
@@ -26,10 +28,34 @@ pub struct Faults {
     /// Share of requests answered with something that is no verdict.
     pub garbage_rate: f64,
     /// What it refuses with 400, as endpoints do that know less: `json_schema`, `json_object`, `tools`, `temperature`,
-    /// `max_tokens`, `max_completion_tokens`.
+    /// `max_tokens`, `max_completion_tokens`, `logprobs`, `seed`, `top_p`.
     pub refuse: Vec<String>,
+    /// Whether replies keep quiet about the limits, as servers do that have no `x-ratelimit-*` headers.
+    pub hide_limits: bool,
+    /// Answer every request with this status, as an endpoint does whose key, model or quota is gone.
+    pub unusable: Option<u16>,
     /// Whether the judge obeys instructions in the text it judges, to test that this is noticed.
     pub obedient: bool,
+}
+
+impl Default for Faults {
+    /// Nothing goes wrong; only a batch takes a moment, since one that is ready at once would never show a client waiting.
+    fn default() -> Self {
+        Self {
+            latency_ms: 0,
+            jitter_ms: 0,
+            batch_ms: 200,
+            rpm: None,
+            tpm: None,
+            error_rate: 0.0,
+            hang_rate: 0.0,
+            garbage_rate: 0.0,
+            refuse: Vec::new(),
+            hide_limits: false,
+            unusable: None,
+            obedient: false,
+        }
+    }
 }
 
 /// What happens to one request.
@@ -112,6 +138,14 @@ impl Limiter {
         state.requests -= 1.0;
         state.tokens -= tokens as f64;
         Ok(())
+    }
+
+    /// Takes the tokens of an answer, which are known only afterwards.
+    pub(super) fn debit(&self, tokens: u64) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = guard.as_mut() {
+            state.tokens -= tokens as f64;
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! it says depends only on the prompt and the model's name, so that runs can be repeated; everything that shows its
 //! verdicts says that they are simulated. The way not taken: a mock in the process, which would prove nothing about HTTP.
 
+mod batch;
+mod claims;
 mod faults;
 mod reply;
 mod rules;
@@ -31,12 +33,13 @@ struct Counters {
     errors: AtomicU64,
     hangs: AtomicU64,
     garbage: AtomicU64,
+    batched: AtomicU64,
 }
 
 /// A snapshot of the counters, as `/stats` shows it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Stats {
-    /// Requests received.
+    /// Requests received, alone or in a batch that was answered.
     pub requests: u64,
     /// Answered with a verdict.
     pub answered: u64,
@@ -48,6 +51,8 @@ pub struct Stats {
     pub hangs: u64,
     /// Answered with something that is no verdict.
     pub garbage: u64,
+    /// Answered with a verdict in a batch; `answered` counts them too.
+    pub batched: u64,
 }
 
 /// The server's state; clones share it.
@@ -56,6 +61,7 @@ pub struct Sim {
     faults: Arc<RwLock<Faults>>,
     limiter: Arc<Limiter>,
     counters: Arc<Counters>,
+    batches: Arc<batch::Batches>,
 }
 
 impl Sim {
@@ -82,6 +88,7 @@ impl Sim {
             errors: read(&c.errors),
             hangs: read(&c.hangs),
             garbage: read(&c.garbage),
+            batched: read(&c.batched),
         }
     }
 
@@ -93,6 +100,7 @@ impl Sim {
             .route("/health", get(|| async { "ok" }))
             .route("/stats", get(|State(sim): State<Sim>| async move { axum::Json(sim.stats()) }))
             .route("/config", post(configure))
+            .merge(batch::routes())
             .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(self.clone())
     }
@@ -100,6 +108,56 @@ impl Sim {
     fn faults(&self) -> Faults {
         self.faults.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// What becomes of request `number`, which is not refused and within the limits.
+    fn outcome(&self, faults: &Faults, request: &Value, number: u64) -> Outcome {
+        let model = request.get("model").and_then(Value::as_str).unwrap_or_default();
+        let tokens = reply::prompt_tokens(request);
+        match faults.draw(number) {
+            Fault::Hang => {
+                self.counters.hangs.fetch_add(1, Ordering::Relaxed);
+                Outcome::Silence
+            }
+            Fault::Error => {
+                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                Outcome::Error
+            }
+            Fault::Garbage => {
+                self.counters.garbage.fetch_add(1, Ordering::Relaxed);
+                Outcome::Garbage(reply::completion(model, number, "{\"reason\": \"cut of", "length", tokens))
+            }
+            Fault::None => {
+                let text = reply::answer(request, model, faults.obedient);
+                let completion = reply::completion(model, number, &text, "stop", tokens);
+                let tool = request.get("tools").is_some();
+                let completion = reply::with_logprobs(request, completion);
+                Outcome::Verdict(if tool { reply::as_tool_call(completion) } else { completion })
+            }
+        }
+    }
+}
+
+/// What becomes of a request, whether it came alone or in a batch. Whoever sends a verdict counts it as answered.
+enum Outcome {
+    /// A completion that holds a verdict.
+    Verdict(Value),
+    /// A completion that holds none.
+    Garbage(Value),
+    /// A 500.
+    Error,
+    /// No answer at all.
+    Silence,
+}
+
+const ON_PURPOSE: &str = "the simulated judge fails on purpose";
+
+/// Why a request is refused with 400, as kind and message.
+fn refusal(faults: &Faults, request: &Value) -> Option<(&'static str, String)> {
+    if request.get("model").and_then(Value::as_str).is_none() {
+        return Some(("invalid_request_error", "`model` is missing".to_owned()));
+    }
+    let name = faults.refused_in(request)?;
+    Some(("unsupported_parameter", format!("Unsupported parameter: '{name}' is not supported with this model.")))
 }
 
 async fn models() -> axum::Json<Value> {
@@ -118,8 +176,11 @@ async fn configure(State(sim): State<Sim>, body: Bytes) -> Response {
 }
 
 fn problem(status: StatusCode, kind: &str, message: &str) -> Response {
-    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": kind}});
-    (status, axum::Json(body)).into_response()
+    (status, axum::Json(problem_body(kind, message))).into_response()
+}
+
+fn problem_body(kind: &str, message: &str) -> Value {
+    json!({"error": {"message": message, "type": kind, "param": null, "code": kind}})
 }
 
 async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
@@ -128,45 +189,38 @@ async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
         return problem(StatusCode::BAD_REQUEST, "invalid_request_error", "the body is not JSON");
     };
-    let Some(model) = request.get("model").and_then(Value::as_str) else {
-        return problem(StatusCode::BAD_REQUEST, "invalid_request_error", "`model` is missing");
-    };
-    if let Some(name) = faults.refused_in(&request) {
-        let message = format!("Unsupported parameter: '{name}' is not supported with this model.");
-        return problem(StatusCode::BAD_REQUEST, "unsupported_parameter", &message);
+    if let Some(status) = faults.unusable.and_then(|s| StatusCode::from_u16(s).ok()) {
+        return problem(status, "unusable_on_purpose", "the key, the model or the quota is gone, on purpose");
     }
-    let tokens = reply::prompt_tokens(&request);
-    if let Err(wait) = sim.limiter.admit(&faults, tokens) {
+    if let Some((kind, message)) = refusal(&faults, &request) {
+        return problem(StatusCode::BAD_REQUEST, kind, &message);
+    }
+    if let Err(wait) = sim.limiter.admit(&faults, reply::prompt_tokens(&request)) {
         sim.counters.limited.fetch_add(1, Ordering::Relaxed);
         let seconds = format!("{:.3}", wait.as_secs_f64());
         let limited = problem(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "too many requests");
-        return ([(header::RETRY_AFTER, seconds)], limited).into_response();
+        return advertise(&faults, ([(header::RETRY_AFTER, seconds)], limited).into_response());
     }
-    match faults.draw(number) {
-        Fault::Hang => {
-            sim.counters.hangs.fetch_add(1, Ordering::Relaxed);
-            std::future::pending::<()>().await;
-        }
-        Fault::Error => {
-            sim.counters.errors.fetch_add(1, Ordering::Relaxed);
-            return (StatusCode::INTERNAL_SERVER_ERROR, "the simulated judge fails on purpose").into_response();
-        }
-        Fault::Garbage => {
-            sim.counters.garbage.fetch_add(1, Ordering::Relaxed);
-            return axum::Json(reply::completion(model, number, "{\"reason\": \"cut of", "length", tokens))
-                .into_response();
-        }
-        Fault::None => {}
-    }
+    let completion = match sim.outcome(&faults, &request, number) {
+        Outcome::Verdict(completion) => completion,
+        Outcome::Garbage(completion) => return axum::Json(completion).into_response(),
+        Outcome::Error => return (StatusCode::INTERNAL_SERVER_ERROR, ON_PURPOSE).into_response(),
+        Outcome::Silence => std::future::pending().await,
+    };
     tokio::time::sleep(faults.latency(number)).await;
-    let text = reply::answer(&request, model, faults.obedient);
     sim.counters.answered.fetch_add(1, Ordering::Relaxed);
-    let completion = reply::completion(model, number, &text, "stop", tokens);
-    let completion = if request.get("tools").is_some() { reply::as_tool_call(completion) } else { completion };
-    let mut response = axum::Json(completion).into_response();
-    if let Some(rpm) = faults.rpm {
-        let value = header::HeaderValue::from(rpm);
-        response.headers_mut().insert("x-ratelimit-limit-requests", value);
+    let answered = completion.pointer("/usage/completion_tokens").and_then(Value::as_u64);
+    sim.limiter.debit(answered.unwrap_or_default());
+    advertise(&faults, axum::Json(completion).into_response())
+}
+
+/// Adds the headers in which providers say what they allow.
+fn advertise(faults: &Faults, mut response: Response) -> Response {
+    let limits = [("x-ratelimit-limit-requests", faults.rpm), ("x-ratelimit-limit-tokens", faults.tpm)];
+    for (name, limit) in limits.into_iter().filter(|_| !faults.hide_limits) {
+        if let Some(limit) = limit {
+            response.headers_mut().insert(name, header::HeaderValue::from(limit));
+        }
     }
     response
 }

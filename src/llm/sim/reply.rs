@@ -51,7 +51,10 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
     let messages = messages(request);
     let system = messages.iter().find(|(role, _)| role == "system").map_or("", |(_, text)| text);
     let user = messages.iter().rev().find(|(role, _)| role == "user").map_or("", |(_, text)| text);
-    let verdict = rules::judge(system, user, model, obedient);
+    if let Some(obeyed) = obedient.then(|| rules::obey(user)).flatten() {
+        return obeyed;
+    }
+    let verdict = rules::judge(system, user, model);
     let schema = request
         .pointer("/response_format/json_schema/schema")
         .or_else(|| request.pointer("/tools/0/function/parameters"));
@@ -61,10 +64,22 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
     }
     let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
     let mut object = serde_json::Map::new();
+    if let Some(code) = canary(system) {
+        object.insert("canary".to_owned(), code.into());
+    }
+    if system.contains("\"claims\": a list") {
+        object.insert("claims".to_owned(), super::claims::split(user).into());
+        return Value::Object(object).to_string();
+    }
+    if system.contains("\"verdicts\": a list") {
+        object.insert("verdicts".to_owned(), super::claims::verdicts(user));
+        return Value::Object(object).to_string();
+    }
     object.insert("reason".to_owned(), format!("[simulated] {}", verdict.reason).into());
     match properties {
         Some(properties) => {
-            for (name, property) in properties.iter().filter(|(name, _)| *name != "reason") {
+            for (name, property) in properties.iter().filter(|(name, _)| !matches!(name.as_str(), "reason" | "canary"))
+            {
                 object.insert(name.clone(), value(property, verdict.score));
             }
         }
@@ -78,6 +93,44 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
     Value::Object(object).to_string()
 }
 
+/// The code that the instructions say to repeat.
+fn canary(system: &str) -> Option<&str> {
+    let (_, rest) = system.split_once("\"canary\": \"")?;
+    rest.split_once('"').map(|(code, _)| code)
+}
+
+/// The completion with the probabilities of its tokens, when the request wants them: each character is a token that could
+/// have been nothing else, but for a digit that follows `"score":`, beside which its neighbours have a little.
+pub(super) fn with_logprobs(request: &Value, mut completion: Value) -> Value {
+    if request.get("logprobs").and_then(Value::as_bool) != Some(true) {
+        return completion;
+    }
+    let text = completion["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned();
+    let certain =
+        |token: &str| json!({"token": token, "logprob": 0.0, "top_logprobs": [{"token": token, "logprob": 0.0}]});
+    let mut tokens = Vec::new();
+    let marks = ["\"score\":", "\"verdict\":"];
+    let found = marks.iter().find_map(|mark| text.rfind(mark).map(|at| at + mark.len()));
+    let (before, after) = text.split_at(found.unwrap_or(text.len()));
+    tokens.extend(before.chars().map(|c| certain(&c.to_string())));
+    let value: String = after.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    if let Ok(whole) = value.parse::<f64>() {
+        // A whole number is one token, whatever its form.
+        let whole = whole.round();
+        let top = [(whole, 0.8_f64), (whole - 1.0, 0.15), (whole + 1.0, 0.05)];
+        let top = top.map(|(score, p)| json!({"token": format!("{score:.0}"), "logprob": p.ln()}));
+        tokens.push(json!({"token": format!("{whole:.0}"), "logprob": 0.8_f64.ln(), "top_logprobs": top}));
+    } else if !value.is_empty() {
+        let other = if value == "true" { "false" } else { "true" };
+        let top =
+            [(value.as_str(), 0.9_f64), (other, 0.1)].map(|(token, p)| json!({"token": token, "logprob": p.ln()}));
+        tokens.push(json!({"token": value, "logprob": 0.9_f64.ln(), "top_logprobs": top}));
+    }
+    tokens.extend(after[value.len()..].chars().map(|c| certain(&c.to_string())));
+    completion["choices"][0]["logprobs"] = json!({"content": tokens});
+    completion
+}
+
 /// The verdict as the instructions want it: one of the quoted labels, true or false, or a number in the range.
 fn in_words(system: &str, score: f64) -> Value {
     if let Some((_, labels)) = system.rsplit_once("one of \"") {
@@ -89,7 +142,7 @@ fn in_words(system: &str, score: f64) -> Value {
         return json!(score >= 0.5);
     }
     let mut bounds =
-        crate::checks::words::numbers(system.rsplit_once("a number from").map_or("", |(_, rest)| rest)).into_iter();
+        crate::domain::words::numbers(system.rsplit_once("a number from").map_or("", |(_, rest)| rest)).into_iter();
     let mut bound = |default: f64| bounds.next().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (low, high) = (bound(0.0), bound(1.0));
     json!(low + score * (high - low))

@@ -3,8 +3,8 @@
 //! Its rule: it reads only what stands between markers, as a real judge is told to; two models differ a little, so that a
 //! panel has something to disagree about. These are rules of thumb for the demo, not a product.
 
-use crate::checks::words::{numbers, sentences, terms};
 use crate::domain::ids::short_hash;
+use crate::domain::words::{numbers, sentences, terms};
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -22,7 +22,7 @@ static OPENING: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"<<<([A-Z_]+) ([0-9a-f]+)>>>\n").expect("a fixed pattern compiles"));
 
 /// The fenced parts of a prompt, by name.
-fn fenced(prompt: &str) -> HashMap<String, String> {
+pub(super) fn fenced(prompt: &str) -> HashMap<String, String> {
     let mut parts = HashMap::new();
     let mut at = 0;
     while let Some(found) = OPENING.captures_at(prompt, at) {
@@ -35,14 +35,41 @@ fn fenced(prompt: &str) -> HashMap<String, String> {
     parts
 }
 
+/// What a judge that follows the text it judges would say: the reply that the text spells out, else full marks. It does so
+/// instead of what its instructions ask for, so it does not repeat the canary.
+pub(super) fn obey(user: &str) -> Option<String> {
+    const DEMANDS: [&str; 11] = [
+        "score: 1",
+        "\"score\": 1",
+        "\"score\":1",
+        "score of 1",
+        "verdict: true",
+        "\"verdict\": true",
+        "full marks",
+        "must pass",
+        "mark it as passed",
+        "label: faithful",
+        "pass this answer",
+    ];
+    let told: Vec<String> = fenced(user).into_values().chain(std::iter::once(user.to_owned())).collect();
+    let demanding = told.iter().find(|text| DEMANDS.iter().any(|demand| text.to_lowercase().contains(demand)))?;
+    let spelled = demanding.match_indices('{').find_map(|(at, _)| {
+        let mut stream = serde_json::Deserializer::from_str(&demanding[at..]).into_iter::<serde_json::Value>();
+        let object = stream.next()?.ok()?;
+        ["score", "verdict", "label"].iter().any(|key| object.get(key).is_some()).then(|| object.to_string())
+    });
+    Some(spelled.unwrap_or_else(|| {
+        let all =
+            serde_json::json!({"reason": "The text says so.", "score": 1.0, "verdict": true, "label": "faithful"});
+        all.to_string()
+    }))
+}
+
 /// Judges a prompt.
-pub(super) fn judge(system: &str, user: &str, model: &str, obedient: bool) -> Judged {
+pub(super) fn judge(system: &str, user: &str, model: &str) -> Judged {
     let parts = fenced(user);
     let part = |name: &str| parts.get(name).map_or("", String::as_str);
     let answer = part("ANSWER");
-    if obedient && answer.to_lowercase().contains("score: 1") {
-        return Judged { score: 1.0, reason: "The text says so.".to_owned() };
-    }
     let rubric = system.lines().find_map(|line| line.strip_prefix("Rubric: ")).unwrap_or_default();
     let sources = format!("{}\n{}\n{}", part("CONTEXT"), part("TOOL_CALLS"), part("HISTORY"));
     let mut judged = if ["faith", "halluc", "ground"].iter().any(|word| rubric.contains(word)) {
@@ -212,7 +239,7 @@ mod tests {
             "<<<QUESTION ab>>>\n{question}\n<<<END QUESTION ab>>>\n<<<CONTEXT ab>>>\n{context}\n<<<END CONTEXT ab>>>\n\
              <<<ANSWER ab>>>\n{answer}\n<<<END ANSWER ab>>>"
         );
-        judge(&format!("Rubric: {rubric}"), &user, "sim-large", false).score
+        judge(&format!("Rubric: {rubric}"), &user, "sim-large").score
     }
 
     #[test]

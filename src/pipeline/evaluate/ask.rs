@@ -1,240 +1,206 @@
-//! Asking one judge: the form that its endpoint takes, one correction, a bounded number of requests.
+//! One judge's vote: from the cache, out of a batch, or asked for; by the judge itself or by its fallback.
 //!
-//! Called by `evaluate` for each judge of a panel. Its rule: what an endpoint refuses is left out at once and remembered, and
-//! costs no attempt; a reply that cannot be read is asked for once more with what was wrong; tokens and money of every
-//! request are counted, of failed ones too. The way not taken: a table of models and what they can do, which is stale the
-//! day after.
+//! Called by `turns` for each seat of a panel. Its rule: a judge that is paused or whose endpoint fails is not asked, and the
+//! vote says so; whoever answers, the vote stands in the seat's name. The way not taken: a fallback that silently changes
+//! which model judged.
 
+use super::claims;
+use super::question::Question;
+use super::talk::Talk;
 use crate::app::Bench;
-use crate::domain::chat::{ChatError, ChatReply, ChatRequest};
-use crate::domain::ids::short_hash;
+use crate::domain::chat::{ChatReply, ChatRequest};
 use crate::domain::job::Job;
-use crate::domain::message::Usage;
-use crate::domain::rubric::Rubric;
-use crate::domain::rung::Traits;
-use crate::domain::verdict::{Vote, VoteTokens};
-use crate::judge::panel::FINAL;
-use crate::judge::{prompt, reply};
+use crate::domain::rubric::{Output, Rubric};
+use crate::domain::rung::{Rung, Traits};
+use crate::domain::verdict::{FINAL, Vote, VoteTokens};
+use crate::judge::{logprobs, reply};
 use crate::llm::judges::JudgeHandle;
-use crate::runtime::retry::Backoff;
+use crate::llm::{batch, tokens};
+use crate::runtime::cpu;
+use crate::store::batches::{Asked, Item};
+use crate::store::budgets::Amount;
+use chrono::TimeDelta;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How long a worker waits for its place under a judge's limit; for longer the job is given back.
-const ADMIT_WAIT: Duration = Duration::from_secs(2);
 
 /// How the last request to a judge failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Failure {
-    /// The wait that the endpoint asked for.
+    /// The wait that is asked for.
     pub wait: Option<Duration>,
     /// Whether it counts for nothing.
     pub free: bool,
 }
 
-/// What to do after a request.
-enum Next {
-    /// The vote is complete, or cannot be had in this attempt.
-    Stop,
-    /// Ask again, after a wait, with this request.
-    Again(ChatRequest),
-    /// Ask at once in another form.
-    Adapted(ChatRequest),
-}
-
-/// One judge being asked about one job.
-struct Asking<'a> {
-    bench: &'a Bench,
-    judge: &'a JudgeHandle,
-    rubric: &'a Rubric,
-    /// The request in its first form.
-    plain: &'a ChatRequest,
-    nonce: &'a str,
-    traits: Traits,
-    vote: Vote,
-    failure: Failure,
-    corrected: bool,
-}
-
-/// Asks one judge.
-pub(super) async fn ask_judge(
-    bench: &Bench,
-    judge: &JudgeHandle,
-    rubric: &Rubric,
-    job: &Job,
-    (request, nonce): &(ChatRequest, String),
-) -> (Vote, Failure) {
-    let cache_key = bench.cache.as_ref().map(|_| cache_key(judge, request)).unwrap_or_default();
-    if let Some(vote) = cached(bench, judge, &cache_key).await {
-        return (vote, Failure::default());
-    }
-    let start = Instant::now();
-    let mut asking = Asking {
-        bench,
-        judge,
-        rubric,
-        plain: request,
-        nonce,
-        traits: judge.traits(bench.clock.now()),
-        vote: Vote { judge: judge.name.clone(), model: judge.config.model.clone(), cache_key, ..Vote::default() },
-        failure: Failure::default(),
-        corrected: false,
+/// Asks the judge in a seat.
+pub(super) async fn ask_judge(bench: &Bench, question: &Question, job: &Job, seat: &str) -> (Vote, Failure) {
+    let vote = Vote { judge: seat.to_owned(), ..Vote::default() };
+    let Some(judge) = bench.judges.get(seat) else {
+        let error = Some(format!("{FINAL}there is no judge `{seat}` in the configuration"));
+        return (Vote { error, ..vote }, Failure::default());
     };
-    let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
-    let mut next = asking.adapted();
-    let mut counted = 0;
-    loop {
-        match asking.once(&next).await {
-            Next::Stop => break,
-            Next::Adapted(request) => next = request,
-            Next::Again(request) => {
-                counted += 1;
-                if counted >= bench.config.work.requests_per_attempt_max {
-                    break;
-                }
-                if asking.failure.wait.is_some_and(|asked| asked > backoff.longest) {
-                    break; // the job waits that long, not this worker
-                }
-                next = request;
-                tokio::time::sleep(backoff.wait(counted, asking.failure.wait, job.id.as_bytes())).await;
-            }
-        }
+    let cache_key = bench.cache().map(|_| question.cache_key(seat, judge)).unwrap_or_default();
+    if let Some(vote) = cached(bench, judge, &cache_key).await {
+        return (Vote { judge: seat.to_owned(), ..vote }, Failure::default());
     }
-    asking.vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
-    (asking.vote, asking.failure)
+    let (judge, stood_in) = match sits(bench, &question.rubric, judge) {
+        Ok(judge) => {
+            let stood_in = (judge.name != seat).then(|| judge.name.clone());
+            (judge, stood_in)
+        }
+        Err((error, failure)) => {
+            return (Vote { error: Some(error), model: judge.config.model.clone(), ..vote }, failure);
+        }
+    };
+    // A fallback's vote is not the answer of the judge that was asked for.
+    let cache_key = if stood_in.is_some() { String::new() } else { cache_key };
+    let vote = Vote { model: judge.config.model.clone(), cache_key, stood_in, ..vote };
+    let start = Instant::now();
+    let mut talk = Talk::new(bench, judge, question, job, vote);
+    if matches!(question.rubric.output, Output::Claims { .. }) {
+        claims::ask(&mut talk).await;
+    } else {
+        ask_plainly(&mut talk, seat).await;
+    }
+    talk.vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+    (talk.vote, talk.failure)
 }
 
-/// Hash of the exact question: endpoint, model, parameters, messages and schema in their first form.
-fn cache_key(judge: &JudgeHandle, request: &ChatRequest) -> String {
-    let parameters = json!({
-        "endpoint": judge.endpoint(),
-        "model": judge.config.model,
-        "temperature": judge.config.temperature,
-        "output_tokens_max": request.output_tokens_max,
-        "schema": request.schema,
-        "messages": request.messages,
-    });
-    short_hash(&[parameters.to_string().as_bytes()], 40)
+/// Who answers for this judge: itself, or its fallback while it is paused or its endpoint fails.
+fn sits<'a>(
+    bench: &'a Bench,
+    rubric: &Rubric,
+    judge: &'a Arc<JudgeHandle>,
+) -> Result<&'a Arc<JudgeHandle>, (String, Failure)> {
+    let now = bench.clock.now();
+    let unfit = |judge: &JudgeHandle| {
+        if let Some(pause) = judge.paused(now) {
+            let wait = pause.probe_at.and_then(|at| (at - now).to_std().ok()).unwrap_or(Duration::from_secs(60));
+            return Some((format!("paused: {}", pause.reason), Failure { wait: Some(wait), free: true }));
+        }
+        let (wait, why) = judge.circuit.check().err()?;
+        let error = format!("circuit_open: the endpoint failed many times in a row, last: {why}");
+        Some((error, Failure { wait: Some(wait), free: false }))
+    };
+    let Some(why) = unfit(judge) else { return Ok(judge) };
+    let fallback = judge.config.fallback.as_ref().filter(|name| !rubric.panel.contains(name));
+    match fallback.and_then(|name| bench.judges.get(name)) {
+        Some(other) if unfit(other).is_none() => Ok(other),
+        _ => Err(why),
+    }
 }
 
 /// The vote of an earlier time for the same question. A cache that does not answer is no reason not to ask.
 async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
-    let store = bench.cache.as_ref()?;
+    let store = bench.cache()?;
     let found = store.cached_votes(&[key.to_owned()], bench.clock.now()).await.ok()?.remove(key)?;
     bench.metrics.judge_requests.with_label_values(&[judge.name.as_str(), "cached"]).inc();
     let free = Vote { tokens: VoteTokens::default(), cost_usd: 0.0, latency_ms: 0, attempts: 0, ..found };
-    Some(Vote { judge: judge.name.clone(), cached: true, ..free })
+    Some(Vote { cached: true, ..free })
 }
 
-impl Asking<'_> {
-    /// The request in the form that the endpoint takes.
-    fn adapted(&self) -> ChatRequest {
-        prompt::on_rung(self.plain, self.rubric, self.nonce, &self.traits)
+/// One question, one vote.
+async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
+    let question = talk.question;
+    let build = move |traits: &Traits| question.request(seat, traits);
+    if let Some(why) = too_long(talk.judge, &build(&talk.traits)).await {
+        talk.vote.error = Some(format!("{FINAL}too_long: {why}"));
+        return;
     }
-
-    async fn once(&mut self, request: &ChatRequest) -> Next {
-        self.vote.prompt_hash = prompt::hash(request);
-        self.vote.params = json!({
-            "temperature": self.judge.config.temperature,
-            "output_tokens_max": request.output_tokens_max,
-            "left_out": request.traits.refused,
-        });
-        self.traits.rung.as_str().clone_into(&mut self.vote.rung);
-        if let Err(wait) = self.judge.admit(ADMIT_WAIT).await {
-            self.failure = Failure { wait: Some(wait), free: true };
-            self.vote.error = Some("held_up: our own limit of requests a minute (requests_per_minute)".to_owned());
-            return Next::Stop;
-        }
-        let sent = Instant::now();
-        let answer = self.judge.model.ask(request).await;
-        self.vote.attempts += 1;
-        count(self.bench, self.judge, sent, &answer);
-        match answer {
-            Ok(reply) => self.take(&reply),
-            Err(error) => self.fail(&error, request),
-        }
-    }
-
-    fn fail(&mut self, error: &ChatError, request: &ChatRequest) -> Next {
-        let now = self.bench.clock.now();
-        if let ChatError::RefusedParameter { parameter, .. } = error
-            && self.traits.refuse(*parameter, now)
-        {
-            self.judge.learn(&self.traits);
-            return Next::Adapted(self.adapted());
-        }
-        self.failure = Failure { wait: error.retry_after(), free: error.is_no_attempt() };
-        self.judge.note(error, now);
-        self.vote.error = Some(if error.can_pass() { error.to_string() } else { format!("{FINAL}{error}") });
-        if error.can_pass() && !error.is_no_attempt() { Next::Again(request.clone()) } else { Next::Stop }
-    }
-
-    /// Takes a reply into the vote.
-    fn take(&mut self, reply: &ChatReply) -> Next {
-        self.spend(&reply.usage);
-        if !reply.model.is_empty() {
-            self.vote.model.clone_from(&reply.model);
-        }
-        if reply.refusal.is_some() || reply.finish_reason.as_deref() == Some("content_filter") {
-            // It would decline again.
-            self.vote.error = Some(format!("{FINAL}the judge declined"));
-            return Next::Stop;
-        }
-        let cut = reply.finish_reason.as_deref() == Some("length");
-        if cut {
-            return self.unreadable("it was cut off; be shorter (output_tokens_max)", cut);
-        }
-        match reply::read(&reply.content, &self.rubric.output, self.traits.rung) {
-            Ok(understood) => {
-                self.vote.score = Some(understood.score);
-                self.vote.raw = understood.raw;
-                self.vote.label = understood.label;
-                self.vote.reason = understood.reason;
-                self.vote.error = None;
-                self.judge.read_well();
-                Next::Stop
-            }
-            Err(why) => self.unreadable(&why, cut),
-        }
-    }
-
-    /// Asks once more with what was wrong; the second time the endpoint's form is given up, unless the reply was only too long.
-    fn unreadable(&mut self, why: &str, cut: bool) -> Next {
-        self.vote.error = Some(format!("unreadable reply: {why}"));
-        if !self.corrected {
-            self.corrected = true;
-            return Next::Again(prompt::corrected(&self.adapted(), why));
-        }
-        // One trace may confuse a judge; several in a row mean that the endpoint does not do this form.
-        if !cut && self.judge.read_badly() && self.traits.step_down(self.bench.clock.now()) {
-            self.judge.learn(&self.traits);
-        }
-        Next::Stop
-    }
-
-    fn spend(&mut self, usage: &Usage) {
-        let before = self.vote.tokens;
-        self.vote.tokens =
-            VoteTokens { input: before.input + usage.input_tokens, output: before.output + usage.output_tokens };
-        self.vote.cost_usd += self.judge.cost(usage);
-    }
-}
-
-fn count(bench: &Bench, judge: &JudgeHandle, sent: Instant, answer: &Result<ChatReply, ChatError>) {
-    let result = match answer {
-        Ok(_) => "ok",
-        Err(ChatError::Timeout(_)) => "timeout",
-        Err(ChatError::RateLimited { .. }) => "rate_limited",
-        Err(ChatError::Unreachable(_)) => "unreachable",
-        Err(ChatError::Server { .. }) => "server_error",
-        Err(ChatError::Unusable { .. }) => "unusable",
-        Err(ChatError::RefusedParameter { .. }) => "refused_parameter",
-        Err(ChatError::Rejected { .. }) => "rejected",
-        Err(ChatError::TooLong) => "too_long",
-        Err(ChatError::Unreadable(_)) => "unreadable",
+    let output = &question.rubric.output;
+    let read = move |reply: &ChatReply, rung: Rung| {
+        let understood = reply::read(&reply.content, output, rung, &question.marks.canary)?;
+        Ok((understood, logprobs::expected(&reply.logprobs, output)))
     };
-    let metrics = &bench.metrics;
-    metrics.judge_requests.with_label_values(&[judge.name.as_str(), result]).inc();
-    metrics.judge_seconds.with_label_values(&[judge.name.as_str()]).observe(sent.elapsed().as_secs_f64());
+    let understood = match batched(talk, &build).await {
+        Batched::Ask => talk.hold(&build, &read).await,
+        Batched::Wait => return,
+        Batched::Reply(reply) => match talk.accept(&reply, true).map(|()| read(&reply, talk.traits.rung)) {
+            Some(Ok(understood)) => Some(understood),
+            // One that cannot be read is asked for directly.
+            Some(Err(_)) => talk.hold(&build, &read).await,
+            None => None,
+        },
+    };
+    let Some((understood, expected)) = understood else { return };
+    let vote = &mut talk.vote;
+    vote.error = None;
+    vote.score = Some(understood.score);
+    vote.raw = understood.raw;
+    vote.label = understood.label;
+    vote.reason = understood.reason;
+    if let Some(expected) = expected {
+        vote.detail = json!({"logprobs": {"expected": expected.raw, "mass": expected.mass}});
+        vote.score = Some(expected.score);
+        if expected.mass < logprobs::MASS_MIN {
+            vote.score = None;
+            let mass = expected.mass;
+            vote.error =
+                Some(format!("{FINAL}unsure: the tokens that are scores have a probability of {mass:.2} together"));
+        }
+    }
+}
+
+/// Why a question does not fit the judge's window.
+pub(super) async fn too_long(judge: &JudgeHandle, request: &ChatRequest) -> Option<String> {
+    let (window, output) = (judge.config.window_tokens, judge.config.output_tokens_max() as usize);
+    if !tokens::may_exceed(request.bytes() + output, window) {
+        return None;
+    }
+    let model = judge.config.model.clone();
+    let texts: Vec<Arc<str>> = request.messages.iter().map(|(_, text)| Arc::clone(text)).collect();
+    let count = cpu::run(move || texts.iter().map(|text| tokens::count(&model, text)).sum::<usize>()).await.ok()?;
+    let needed = count + output;
+    (needed > window).then(|| format!("{needed} tokens are needed, answer included, and {window} fit (window_tokens)"))
+}
+
+/// What becomes of a question that may wait.
+enum Batched {
+    /// It is asked directly.
+    Ask,
+    /// It waits; the vote says so.
+    Wait,
+    /// The batch has answered it.
+    Reply(ChatReply),
+}
+
+/// Puts the question into a batch, or takes the reply out of one. Whatever goes wrong, it is asked directly.
+async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + Sync)) -> Batched {
+    let (bench, judge, job) = (talk.bench, talk.judge, talk.job);
+    let hours = talk.question.rubric.batch_hours.filter(|_| judge.config.batch);
+    let (Some(hours), Some(store)) = (hours, &bench.store) else { return Batched::Ask };
+    let now = bench.clock.now();
+    let deadline_at = match store.batch_state(job.id, &judge.name, now).await {
+        Ok(Asked::Replied(status, body)) => {
+            return match batch::read(status, &body) {
+                Ok(reply) => {
+                    talk.pay(&reply.usage).await;
+                    Batched::Reply(reply)
+                }
+                Err(_) => Batched::Ask,
+            };
+        }
+        Ok(Asked::Waiting(until)) => until,
+        Ok(Asked::New) => {
+            let wanted = TimeDelta::from_std(Duration::from_secs_f64(hours * 3_600.0)).unwrap_or_default();
+            let deadline_at = (job.enqueued_at + wanted).min(job.deadline_at - TimeDelta::minutes(1));
+            let request = talk.prepare(build);
+            match talk.reserve(&request).await {
+                // Paid when the reply is there; here only whether there is money at all.
+                Ok(held) => bench.ledger.settle(held, Amount::default()),
+                Err(_) => return Batched::Wait,
+            }
+            let item = Item { job_id: job.id, body: batch::request_body(judge, &request), deadline_at };
+            if deadline_at <= now || store.ask_in_batch((&judge.name, &judge.endpoint()), &item, now).await.is_err() {
+                return Batched::Ask;
+            }
+            deadline_at
+        }
+        Ok(Asked::Missed) | Err(_) => return Batched::Ask,
+    };
+    talk.vote.error = Some("batch: waiting for the provider's reply".to_owned());
+    talk.failure = Failure { wait: (deadline_at - now).to_std().ok(), free: true };
+    Batched::Wait
 }

@@ -113,8 +113,8 @@ pub fn with_judges(config: &mut Config, base: &str, names: &[&str]) {
         let judge = Judge {
             model: format!("sim-{name}"),
             base_url: Some(format!("{base}/v1")),
-            timeout_ms: 2_000,
-            price: Some(Price { input_usd_per_million: 1.0, output_usd_per_million: 4.0 }),
+            timeout_ms: Some(2_000),
+            price: Some(Price { input_usd_per_million: 1.0, output_usd_per_million: 4.0, ..Price::default() }),
             ..Judge::default()
         };
         config.judges.insert((*name).to_owned(), judge);

@@ -1,0 +1,536 @@
+//! When a request to an endpoint and model may be sent: requests and tokens a minute, and how many at once.
+//!
+//! Held by `judges`, fed by `client` (headers), `pipeline::evaluate` (what happened) and `pipeline::shares` (our part of the
+//! limit). Its rule: requests are spaced evenly at the smallest of the configured and the advertised limit, times our share;
+//! tokens are estimated before and trued up after; what the endpoint asks for (`Retry-After`) holds for all that wait. Where
+//! no limit is known, a 429 halves the number of requests in flight, which then grows back by one a round trip. The way
+//! not taken: governor's limiter, whose quota is fixed when it is made and which cannot take tokens back (ADR 11).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Requests in flight until the first reply has shown whether the endpoint advertises a limit.
+const PROBES: usize = 4;
+
+/// How far requests may bunch together after a pause, as time at the full rate: providers count in windows shorter than a minute.
+const BUNCH: Duration = Duration::from_millis(250);
+
+/// Time over which 429s are counted.
+const STRETCH: Duration = Duration::from_secs(10);
+
+/// How often a waiting request looks whether the limit has changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Limits a minute; absent = unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// Requests a minute.
+    pub requests: Option<f64>,
+    /// Tokens a minute, prompt and answer together.
+    pub tokens: Option<f64>,
+}
+
+impl Limits {
+    /// The smaller of the two, where both are known.
+    fn or_less(self, other: Self) -> Self {
+        let less = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self { requests: less(self.requests, other.requests), tokens: less(self.tokens, other.tokens) }
+    }
+}
+
+/// How a request ended, as far as pacing is concerned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Ended {
+    /// Answered, having used so many tokens.
+    Answered {
+        /// Prompt and answer.
+        tokens: u64,
+    },
+    /// 429.
+    Throttled {
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// Anything else.
+    Failed,
+}
+
+/// Paces the requests to one endpoint and model.
+#[derive(Debug)]
+pub struct Pacer {
+    state: Mutex<State>,
+    /// Taken by the request that is next; tokio's mutex is fair, so waiting is first come, first served.
+    turn: tokio::sync::Mutex<()>,
+    freed: Notify,
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    configured: Limits,
+    advertised: Limits,
+    /// Our part of the limit, 0 to 1, and the next one, taken a tick later when it is greater.
+    share: f64,
+    next_share: f64,
+    share_until: Option<Instant>,
+    /// What 429s without a known reason have cut the rate to, 0 to 1, and when that was last changed.
+    factor: f64,
+    factor_at: Instant,
+    /// Theoretical arrival times (GCRA): when the next request would be due at the even rate.
+    request_at: Instant,
+    token_at: Instant,
+    hold_until: Instant,
+    in_flight: usize,
+    /// Requests in flight at most; none = no 429 has been met.
+    window: Option<f64>,
+    window_at: Instant,
+    /// Whether a reply has been seen.
+    known: bool,
+    /// Requests and 429s of the stretch of time under way, and when it began.
+    stretch: (Instant, u32, u32),
+    /// Requests and tokens since the demand was last asked for, and when that was.
+    demand: (Instant, f64, f64),
+}
+
+/// The right to send one request. Dropped without [`Permit::end`] it counts as failed.
+#[must_use = "a permit is given back by how the request ended"]
+#[derive(Debug)]
+pub struct Permit<'a> {
+    pacer: &'a Pacer,
+    reserved: u64,
+    ended: bool,
+}
+
+impl Pacer {
+    /// A pacer that starts with these limits. `shared` = others may use the same limit, so nothing is sent before a share
+    /// of it was given.
+    #[must_use]
+    pub fn new(configured: Limits, shared: bool) -> Self {
+        let now = Instant::now();
+        let share = if shared { 0.0 } else { 1.0 };
+        let state = State {
+            configured,
+            advertised: Limits::default(),
+            share,
+            next_share: share,
+            share_until: None,
+            factor: 1.0,
+            factor_at: now,
+            request_at: now,
+            token_at: now,
+            hold_until: now,
+            in_flight: 0,
+            window: None,
+            window_at: now,
+            known: false,
+            stretch: (now, 0, 0),
+            demand: (now, 0.0, 0.0),
+        };
+        Self {
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a request of about `tokens` may be sent.
+    ///
+    /// # Errors
+    /// When that would take longer than `most`: about how long it would take.
+    pub async fn admit(&self, tokens: u64, most: Duration) -> Result<Permit<'_>, Duration> {
+        let start = Instant::now();
+        let position = Waiting::join(&self.waiting);
+        if position.ahead == 0 && self.state().take(start, tokens).is_ok() {
+            return Ok(Permit { pacer: self, reserved: tokens, ended: false });
+        }
+        let expected = self.state().queue_wait(start, position.ahead, tokens);
+        if expected > most {
+            return Err(expected);
+        }
+        let deadline = start + most;
+        let Ok(turn) = tokio::time::timeout_at(deadline, self.turn.lock()).await else {
+            return Err(expected.max(most));
+        };
+        loop {
+            let now = Instant::now();
+            let freed = self.freed.notified();
+            let wait = match self.state().take(now, tokens) {
+                Ok(()) => break,
+                Err(wait) => wait,
+            };
+            if now + wait > deadline {
+                return Err(wait);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {}
+                () = freed => {}
+            }
+        }
+        drop(turn);
+        Ok(Permit { pacer: self, reserved: tokens, ended: false })
+    }
+
+    /// Takes over what a reply's headers advertise. Values that are not there change nothing.
+    pub fn advertised(&self, limits: Limits) {
+        let mut state = self.state();
+        let before = state.advertised;
+        state.advertised =
+            Limits { requests: limits.requests.or(before.requests), tokens: limits.tokens.or(before.tokens) };
+        if state.advertised != before {
+            state.factor = 1.0;
+            state.window = None;
+        }
+    }
+
+    /// The limits in force, before the share.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.state().limits()
+    }
+
+    /// Our share of the limit from now on, believed until `until`. A greater one is taken one call later, when those whose
+    /// share became smaller have heard of it; unless nobody else is there.
+    pub fn set_share(&self, share: f64, alone: bool, until: Instant) {
+        let mut state = self.state();
+        state.share = if alone { share } else { share.min(state.next_share) };
+        state.next_share = share;
+        state.share_until = Some(until);
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    /// What would be sent if the whole limit were ours, as a part of it (more than 1 = more than the limit), since the last
+    /// call; requests that wait count.
+    #[must_use]
+    pub fn demand(&self) -> f64 {
+        let waiting = self.waiting.load(Ordering::Relaxed) as f64;
+        let mut state = self.state();
+        let (since, requests, tokens) = state.demand;
+        let now = Instant::now();
+        let seconds = (now - since).as_secs_f64().max(0.05);
+        state.demand = (now, 0.0, 0.0);
+        let limits = state.limits();
+        let mean = if requests > 0.0 { tokens / requests } else { 0.0 };
+        let part = |amount: f64, limit: Option<f64>| limit.map_or(0.0, |limit| amount / seconds / (limit / 60.0));
+        part(requests + waiting, limits.requests).max(part(tokens + waiting * mean, limits.tokens))
+    }
+}
+
+impl Permit<'_> {
+    /// Gives the permit back.
+    pub fn end(mut self, how: Ended) {
+        self.settle(how);
+    }
+
+    fn settle(&mut self, how: Ended) {
+        self.ended = true;
+        self.pacer.state().end(how, self.reserved);
+        self.pacer.freed.notify_one();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.settle(Ended::Failed);
+        }
+    }
+}
+
+/// Counts a request as waiting until it is dropped.
+struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    ahead: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn join(count: &'a AtomicUsize) -> Self {
+        Self { count, ahead: count.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn limits(&self) -> Limits {
+        self.configured.or_less(self.advertised)
+    }
+
+    /// Requests and tokens a second that are ours.
+    fn rates(&self, now: Instant) -> (Option<f64>, Option<f64>) {
+        let limits = self.limits();
+        let believed = self.share_until.is_none_or(|until| now < until);
+        let part = if believed { self.share * self.factor } else { 0.0 };
+        (limits.requests.map(|l| l / 60.0 * part), limits.tokens.map(|l| l / 60.0 * part))
+    }
+
+    /// Takes a place now, or says how long to wait before asking again.
+    fn take(&mut self, now: Instant, tokens: u64) -> Result<(), Duration> {
+        self.recover(now);
+        let window = self.window.map_or(usize::MAX, whole);
+        let window = if self.known || self.limits() != Limits::default() { window } else { window.min(PROBES) };
+        if self.in_flight >= window {
+            return Err(LOOK_AGAIN);
+        }
+        let (requests, token_rate) = self.rates(now);
+        let at = self
+            .hold_until
+            .max(due(self.request_at, requests).unwrap_or(now + LOOK_AGAIN * 4))
+            .max(due(self.token_at, token_rate).unwrap_or(now + LOOK_AGAIN * 4));
+        if at > now {
+            return Err(at - now);
+        }
+        if let Some(rate) = requests {
+            self.request_at = self.request_at.max(now.checked_sub(BUNCH).unwrap_or(now)) + seconds(1.0 / rate);
+        }
+        if let Some(rate) = token_rate {
+            self.token_at = self.token_at.max(now.checked_sub(BUNCH).unwrap_or(now)) + seconds(tokens as f64 / rate);
+        }
+        self.in_flight += 1;
+        self.demand.1 += 1.0;
+        self.demand.2 += tokens as f64;
+        Ok(())
+    }
+
+    /// About how long a request waits that comes after `ahead` others.
+    fn queue_wait(&self, now: Instant, ahead: usize, tokens: u64) -> Duration {
+        let (requests, token_rate) = self.rates(now);
+        let each = |rate: Option<f64>, amount: f64| rate.filter(|r| *r > 0.0).map_or(0.0, |rate| amount / rate);
+        let gap = each(requests, 1.0).max(each(token_rate, tokens as f64));
+        self.hold_until.max(self.request_at.min(now + seconds(3_600.0))).saturating_duration_since(now)
+            + seconds(gap * ahead as f64)
+    }
+
+    /// What was cut grows back: half a point of the rate a second.
+    fn recover(&mut self, now: Instant) {
+        if self.factor < 1.0 {
+            self.factor = (self.factor + 0.005 * (now - self.factor_at).as_secs_f64()).min(1.0);
+        }
+        self.factor_at = now;
+    }
+
+    fn end(&mut self, how: Ended, reserved: u64) {
+        let now = Instant::now();
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if now - self.stretch.0 > STRETCH {
+            self.stretch = (now, 0, 0);
+        }
+        self.stretch.1 += 1;
+        match how {
+            Ended::Answered { tokens } => {
+                self.known = true;
+                if let Some(rate) = self.rates(now).1.filter(|r| *r > 0.0) {
+                    // True up: what was reserved too much comes back, what was too little is owed.
+                    let (used, reserved) = (tokens as f64, reserved as f64);
+                    if used >= reserved {
+                        self.token_at += seconds((used - reserved) / rate);
+                    } else {
+                        let back = seconds((reserved - used) / rate);
+                        self.token_at = self.token_at.checked_sub(back).unwrap_or(self.token_at);
+                    }
+                }
+                if let Some(window) = &mut self.window {
+                    *window += 1.0 / *window;
+                    // Never reached any more: no bound is needed.
+                    if *window > 4.0 * (self.in_flight as f64 + 8.0) {
+                        self.window = None;
+                    }
+                }
+            }
+            Ended::Throttled { retry_after } => {
+                self.known = true;
+                self.stretch.2 += 1;
+                self.throttled(now, retry_after);
+            }
+            Ended::Failed => self.known = true,
+        }
+    }
+
+    fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
+        let limits = self.limits();
+        if let Some(asked) = retry_after {
+            self.hold_until = self.hold_until.max(now + asked.min(Duration::from_secs(60)));
+        }
+        let (since, requests, refused) = self.stretch;
+        if limits.requests.is_some() || limits.tokens.is_some() {
+            // One stray 429 says nothing; a stretch in which one request in twenty is refused says that the limit is
+            // lower: about as low as what got through.
+            if refused >= 3 && refused * 20 >= requests && now - since >= Duration::from_secs(1) {
+                let through = f64::from(requests - refused) / f64::from(requests);
+                self.factor = (self.factor * through * 0.97).max(0.05);
+                self.stretch = (now, 0, 0);
+            }
+        } else if now - self.window_at > Duration::from_secs(1) {
+            // All that were in flight may be refused: that is one event, and halves once.
+            let flying = self.in_flight as f64 + 1.0;
+            self.window = Some((self.window.unwrap_or(flying).min(flying) / 2.0).max(1.0));
+            self.window_at = now;
+        }
+    }
+}
+
+/// When the next amount is due; `None` while nothing is ours. Without a limit: long ago.
+fn due(at: Instant, rate: Option<f64>) -> Option<Instant> {
+    match rate {
+        None => Some(at.checked_sub(Duration::from_secs(1)).unwrap_or(at)),
+        Some(rate) if rate > 0.0 => Some(at),
+        Some(_) => None,
+    }
+}
+
+fn seconds(x: f64) -> Duration {
+    Duration::try_from_secs_f64(x.clamp(0.0, 86_400.0)).unwrap_or_default()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a window is at least 1 and small")]
+fn whole(window: f64) -> usize {
+    window as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    fn rpm(requests: f64) -> Limits {
+        Limits { requests: Some(requests), tokens: None }
+    }
+
+    /// Sends one request after another for `time`; how many were sent.
+    async fn sent(pacer: &Pacer, tokens: (u64, u64), time: Duration) -> u32 {
+        let until = Instant::now() + time;
+        let mut count = 0;
+        loop {
+            let Ok(Ok(permit)) = tokio::time::timeout_at(until, pacer.admit(tokens.0, LONG)).await else { break };
+            permit.end(Ended::Answered { tokens: tokens.1 });
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_requests_is_used_and_kept() {
+        for (limit, expected) in [(600.0, 600), (6_000.0, 6_000), (30.0, 30)] {
+            let pacer = Pacer::new(rpm(limit), false);
+            let count = sent(&pacer, (10, 10), Duration::from_secs(60)).await;
+            let bunch = u32::try_from(whole(limit / 60.0 * 0.25)).expect("small") + 1;
+            assert!((expected..=expected + bunch).contains(&count), "{count} of {expected}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_estimated_before_and_trued_up_after() {
+        for estimate in [500, 1_000, 2_000] {
+            let pacer = Pacer::new(Limits { requests: None, tokens: Some(60_000.0) }, false);
+            let count = sent(&pacer, (estimate, 1_000), Duration::from_secs(60)).await;
+            assert!((59..=62).contains(&count), "{count} with an estimate of {estimate}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_advertised_limit_is_learnt_and_the_smaller_one_holds() {
+        let pacer = Pacer::new(Limits::default(), false);
+        pacer.admit(1, LONG).await.expect("nothing is known yet").end(Ended::Answered { tokens: 1 });
+        pacer.advertised(rpm(120.0));
+        assert!((120..=122).contains(&sent(&pacer, (1, 1), Duration::from_secs(60)).await));
+        let configured = Pacer::new(rpm(600.0), false);
+        configured.advertised(rpm(60.0));
+        assert_eq!(configured.limits(), rpm(60.0));
+        configured.advertised(rpm(6_000.0));
+        assert_eq!(configured.limits(), rpm(600.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_shrinks_at_once_and_grows_a_call_later() {
+        let pacer = Pacer::new(rpm(600.0), true);
+        let until = Instant::now() + LONG;
+        assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(2)).await, 0, "nothing is ours yet");
+        pacer.set_share(0.5, false, until);
+        assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(2)).await, 0, "the others have not heard of us");
+        pacer.set_share(0.5, false, until);
+        assert!((50..=52).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
+        pacer.set_share(0.25, false, until);
+        assert!((25..=26).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
+        pacer.set_share(1.0, true, until);
+        let alone = sent(&pacer, (1, 1), Duration::from_secs(10)).await;
+        assert!((98..=104).contains(&alone), "{alone}");
+        pacer.set_share(1.0, true, Instant::now());
+        assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(10)).await, 0, "a share that ran out is somebody else's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_halved_behind_our_back_is_found_within_five_seconds() {
+        let pacer = Pacer::new(rpm(600.0), false);
+        let (mut level, mut at) = (5.0, Instant::now());
+        let mut refused_late = 0;
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(15) {
+            let permit = pacer.admit(1, LONG).await.expect("it waits");
+            let now = Instant::now();
+            level = f64::min(level + (now - at).as_secs_f64() * 5.0, 5.0);
+            at = now;
+            if level >= 1.0 {
+                level -= 1.0;
+                permit.end(Ended::Answered { tokens: 1 });
+            } else {
+                permit.end(Ended::Throttled { retry_after: None });
+                refused_late += u32::from(begin.elapsed() > Duration::from_secs(5));
+            }
+        }
+        assert!(refused_late <= 8, "{refused_late} refused after five seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_known_limit_a_429_halves_what_is_in_flight_and_it_grows_back() {
+        let pacer = Pacer::new(Limits::default(), false);
+        pacer.admit(1, LONG).await.expect("free").end(Ended::Answered { tokens: 1 });
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let mut flying = Vec::new();
+        for _ in 0..64 {
+            flying.push(pacer.admit(1, LONG).await.expect("nothing is known"));
+        }
+        flying.pop().expect("one").end(Ended::Throttled { retry_after: None });
+        assert_eq!(pacer.state().window, Some(32.0));
+        flying.pop().expect("one").end(Ended::Throttled { retry_after: None });
+        assert_eq!(pacer.state().window, Some(32.0), "the same event");
+        for permit in flying.drain(..40) {
+            permit.end(Ended::Answered { tokens: 1 });
+        }
+        assert!(pacer.state().window.is_some_and(|w| w > 32.5), "it grows back");
+        drop(flying);
+        assert_eq!(pacer.state().in_flight, 0, "a dropped permit is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_requests_to_an_unknown_endpoint_are_few_and_too_long_a_wait_is_refused() {
+        let pacer = Pacer::new(Limits::default(), false);
+        let mut flying = Vec::new();
+        for _ in 0..PROBES {
+            flying.push(pacer.admit(1, LONG).await.expect("a probe"));
+        }
+        assert!(pacer.admit(1, Duration::from_secs(1)).await.is_err(), "until one is answered");
+        flying.pop().expect("one").end(Ended::Answered { tokens: 1 });
+        for _ in 0..100 {
+            flying.push(pacer.admit(1, LONG).await.expect("free"));
+        }
+        flying.pop().expect("one").end(Ended::Throttled { retry_after: Some(Duration::from_secs(30)) });
+        let wait = pacer.admit(1, Duration::from_secs(2)).await.expect_err("half a minute");
+        assert!(wait > Duration::from_secs(29), "{wait:?}");
+    }
+}

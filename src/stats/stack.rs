@@ -1,0 +1,187 @@
+//! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked.
+//!
+//! Fitted by `benches/votes` and, with the calibration, by `cli`. Follows Wolpert's stacking with the likelihood of logistic
+//! regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's `LogisticRegression(C=1)`, whose
+//! output is the test vector). The way not taken: independent error rates a judge, which count judges that err together
+//! as if each brought news.
+
+use crate::domain::panel::{Stack, sign};
+
+/// Labels below which nothing is fitted: 50, from which on the stack was at most a point below the best judge on real votes.
+pub const LABELS_MIN: usize = 50;
+
+/// Newton steps at most; five or six are enough.
+const STEPS_MAX: usize = 100;
+
+/// Fits P(pass) on votes (one row an item, one column a judge) and the truth.
+///
+/// `None` when there is nothing to learn: no items, or all of one kind.
+#[must_use]
+pub fn fit(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<Stack> {
+    let judges = votes.first()?.len();
+    if votes.len() != truth.len() || truth.iter().all(|t| *t) || truth.iter().all(|t| !*t) {
+        return None;
+    }
+    let rows: Vec<Vec<f64>> =
+        votes.iter().map(|row| std::iter::once(1.0).chain(row.iter().map(|v| sign(*v))).collect()).collect();
+    let mut beta = vec![0.0; judges + 1];
+    let mut loss = objective(&rows, truth, &beta);
+    for _ in 0..STEPS_MAX {
+        let step = newton_step(&rows, truth, &beta)?;
+        // Halved until it helps: far from the optimum a full step can overshoot.
+        let mut scale = 1.0;
+        let better = loop {
+            let next: Vec<f64> = beta.iter().zip(&step).map(|(b, s)| b - scale * s).collect();
+            let value = objective(&rows, truth, &next);
+            if value <= loss {
+                break Some((next, value));
+            }
+            scale /= 2.0;
+            if scale < 1e-10 {
+                break None;
+            }
+        };
+        let Some((next, value)) = better else { break };
+        let moved = beta.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        (beta, loss) = (next, value);
+        if moved < 1e-12 {
+            break;
+        }
+    }
+    Some(Stack { intercept: beta[0], weights: beta.split_off(1) })
+}
+
+/// One model for each number of judges asked, in the order of the columns; empty when there is nothing to learn.
+#[must_use]
+pub fn prefixes(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Vec<Stack> {
+    let judges = votes.first().map_or(0, Vec::len);
+    let upto = |k: usize| votes.iter().map(|row| row[..k].to_vec()).collect::<Vec<_>>();
+    (1..=judges).map_while(|k| fit(&upto(k), truth)).collect()
+}
+
+/// Negative log-likelihood plus half the squared weights.
+fn objective(rows: &[Vec<f64>], truth: &[bool], beta: &[f64]) -> f64 {
+    let fitted: f64 = rows
+        .iter()
+        .zip(truth)
+        .map(|(row, pass)| {
+            let z = dot(row, beta) * if *pass { 1.0 } else { -1.0 };
+            // log(1 + exp(-z)) without overflow.
+            if z > 0.0 { (-z).exp().ln_1p() } else { -z + z.exp().ln_1p() }
+        })
+        .sum();
+    fitted + beta[1..].iter().map(|b| b * b).sum::<f64>() / 2.0
+}
+
+/// Inverse Hessian times gradient.
+fn newton_step(rows: &[Vec<f64>], truth: &[bool], beta: &[f64]) -> Option<Vec<f64>> {
+    let n = beta.len();
+    let mut gradient = vec![0.0; n];
+    let mut hessian = vec![vec![0.0; n]; n];
+    for (row, pass) in rows.iter().zip(truth) {
+        let p = 1.0 / (1.0 + (-dot(row, beta)).exp());
+        let miss = p - f64::from(u8::from(*pass));
+        for i in 0..n {
+            gradient[i] += miss * row[i];
+            for j in 0..n {
+                hessian[i][j] += p * (1.0 - p) * row[i] * row[j];
+            }
+        }
+    }
+    for i in 1..n {
+        gradient[i] += beta[i];
+        hessian[i][i] += 1.0;
+    }
+    solve(hessian, gradient)
+}
+
+/// Solves a small linear system by elimination with pivoting; `None` when it is singular.
+fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for column in 0..n {
+        let pivot = (column..n).max_by(|i, j| a[*i][column].abs().total_cmp(&a[*j][column].abs()))?;
+        if a[pivot][column].abs() < 1e-12 {
+            return None;
+        }
+        a.swap(column, pivot);
+        b.swap(column, pivot);
+        for row in column + 1..n {
+            let factor = a[row][column] / a[column][column];
+            let (above, below) = a.split_at_mut(row);
+            for (value, top) in below[0][column..].iter_mut().zip(&above[column][column..]) {
+                *value -= factor * top;
+            }
+            b[row] -= factor * b[column];
+        }
+    }
+    for row in (0..n).rev() {
+        let known: f64 = (row + 1..n).map(|k| a[row][k] * b[k]).sum();
+        b[row] = (b[row] - known) / a[row][row];
+    }
+    Some(b)
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn vector() -> Value {
+        serde_json::from_str(include_str!("../../tests/fixtures/stats/stacking.json")).expect("the fixture is JSON")
+    }
+
+    fn votes(of: &Value) -> Vec<Vec<Option<bool>>> {
+        let row = |row: &Value| {
+            let cell = |v: &Value| v.as_f64().map(|x| x > 0.5);
+            row.as_array().expect("a row").iter().map(cell).collect()
+        };
+        of.as_array().expect("rows").iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_coefficients_are_scikit_learns() {
+        let file = vector();
+        let n = usize::try_from(file["n_calibration"].as_u64().expect("a number")).expect("small");
+        let rows = votes(&file["votes"]);
+        let truth: Vec<bool> =
+            file["y"].as_array().expect("labels").iter().map(|y| y.as_f64().expect("0 or 1") > 0.5).collect();
+        let fitted = prefixes(&rows[..n], &truth[..n]);
+        let expected = file["prefix_models"].as_array().expect("models");
+        assert_eq!(fitted.len(), expected.len());
+        for (own, reference) in fitted.iter().zip(expected) {
+            let close = |a: f64, b: &Value| (a - b.as_f64().expect("a number")).abs() < 1e-5;
+            assert!(close(own.intercept, &reference["intercept"]), "{own:?}");
+            for (weight, coef) in own.weights.iter().zip(reference["coef"].as_array().expect("numbers")) {
+                assert!(close(*weight, coef), "{own:?}");
+            }
+            for (row, p) in rows[n..].iter().zip(reference["prob_test"].as_array().expect("numbers")) {
+                assert!(close(own.probability(row), p));
+            }
+        }
+        for (tau, decided) in file["sequential"].as_object().expect("by tau") {
+            let tau: f64 = tau.parse().expect("a number");
+            for (i, row) in rows[n..].iter().enumerate() {
+                let sure = |k: &usize| {
+                    let p = fitted[k - 1].probability(row);
+                    p.max(1.0 - p) >= tau
+                };
+                let calls = (1..=fitted.len()).find(sure).unwrap_or(fitted.len());
+                assert_eq!(Some(calls as u64), decided["calls"][i].as_u64(), "item {i} at {tau}");
+                let pass = u64::from(fitted[calls - 1].probability(row) > 0.5);
+                assert_eq!(Some(pass), decided["verdict"][i].as_u64(), "item {i} at {tau}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_learnt_from_nothing() {
+        assert_eq!(fit(&[], &[]), None);
+        let one_kind = vec![vec![Some(true)], vec![Some(false)]];
+        assert_eq!(fit(&one_kind, &[true, true]), None);
+        assert!(prefixes(&one_kind, &[true, true]).is_empty());
+    }
+}

@@ -1,0 +1,489 @@
+//! Table `budget_spend`, and the ledger through which every call is paid.
+//!
+//! Asked by `pipeline::evaluate` before and after each call, by `pipeline::assemble` for the rate that is left, kept up by
+//! `pipeline::upkeep`. Its rule: what a call may cost at most is reserved before it and trued up after; a worker reserves in
+//! advances of a fiftieth of the budget, so that the row is not written for each call, and no worker can spend what another
+//! has reserved. Near the end less is sampled, and the rate goes into the inclusion probability. The way not taken: counting
+//! what was spent afterwards, by which time it is spent.
+
+use super::{Store, StoreError};
+use crate::config::{Budget, Per};
+use crate::domain::verdict::TraceLabels;
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Part of a budget that a worker reserves at once.
+const ADVANCE: f64 = 0.02;
+
+/// The lowest rate to which sampling goes near the end of a budget; never nothing, which would bias every estimate.
+const RATE_MIN: f64 = 1.0 / 64.0;
+
+/// Money and tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Amount {
+    /// US dollars.
+    pub usd: f64,
+    /// Tokens, prompt and answer.
+    pub tokens: f64,
+}
+
+impl Amount {
+    fn plus(self, more: Self) -> Self {
+        Self { usd: self.usd + more.usd, tokens: self.tokens + more.tokens }
+    }
+
+    fn minus(self, less: Self) -> Self {
+        Self { usd: self.usd - less.usd, tokens: self.tokens - less.tokens }
+    }
+
+    fn fits(self, into: Self) -> bool {
+        // A billionth of play: sums of floats.
+        self.usd <= into.usd + 1e-9 && self.tokens <= into.tokens + 1e-6
+    }
+}
+
+/// One row of spend: budget, subject, period and its start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Account {
+    budget: usize,
+    subject: String,
+    period: &'static str,
+    starts_at: DateTime<Utc>,
+}
+
+/// What this worker has of an account.
+#[derive(Debug, Clone, Copy, Default)]
+struct Purse {
+    advanced: Amount,
+    used: Amount,
+    /// Spent by all workers, as last read.
+    all: Amount,
+    busy: bool,
+}
+
+/// What was reserved for one call.
+#[derive(Debug, Clone, Default)]
+pub struct Reservation {
+    accounts: Vec<Account>,
+    amount: Amount,
+}
+
+/// The ledger of one process.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    budgets: Vec<Budget>,
+    store: Option<Store>,
+    purses: Mutex<HashMap<Account, Purse>>,
+    /// Taken while an advance is asked for, so that one statement serves all that wait.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Ledger {
+    /// A ledger over these budgets; without a store it counts for this process alone.
+    #[must_use]
+    pub fn new(budgets: Vec<Budget>, store: Option<Store>) -> Self {
+        Self { budgets, store, ..Self::default() }
+    }
+
+    fn purses(&self) -> MutexGuard<'_, HashMap<Account, Purse>> {
+        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accounts that a call for this rubric and trace is paid from.
+    fn accounts(&self, rubric: &str, labels: &TraceLabels, now: DateTime<Utc>) -> Vec<Account> {
+        let mut accounts = Vec::new();
+        for (n, budget) in self.budgets.iter().enumerate() {
+            let subject = match budget.per {
+                Per::All => Some(""),
+                Per::Rubric => Some(rubric),
+                Per::Feature => labels.feature.as_deref(),
+                Per::Tenant => labels.tenant.as_deref(),
+            };
+            let Some(subject) = subject.filter(|s| budget.per == Per::All || budget.only.accept(Some(s))) else {
+                continue;
+            };
+            for period in ["hour", "day"] {
+                if limit(budget, period).is_some() {
+                    let starts_at = start_of(period, now);
+                    accounts.push(Account { budget: n, subject: subject.to_owned(), period, starts_at });
+                }
+            }
+        }
+        accounts
+    }
+
+    /// Reserves what a call may cost at most.
+    ///
+    /// # Errors
+    /// The budget that has not enough left, in words.
+    pub async fn reserve(
+        &self,
+        rubric: &str,
+        labels: &TraceLabels,
+        amount: Amount,
+        now: DateTime<Utc>,
+    ) -> Result<Reservation, String> {
+        if self.budgets.is_empty() {
+            return Ok(Reservation::default());
+        }
+        let mut held = Reservation { accounts: Vec::new(), amount };
+        for account in self.accounts(rubric, labels, now) {
+            if !self.take(&account, amount) && !self.advance(&account, amount).await {
+                let why = self.spent_words(&account);
+                self.settle(held, Amount::default());
+                return Err(why);
+            }
+            held.accounts.push(account);
+        }
+        Ok(held)
+    }
+
+    /// Replaces what was reserved by what was used.
+    pub fn settle(&self, held: Reservation, used: Amount) {
+        if held.accounts.is_empty() {
+            return;
+        }
+        let mut purses = self.purses();
+        for account in held.accounts {
+            let purse = purses.entry(account).or_default();
+            purse.used = purse.used.minus(held.amount).plus(used);
+        }
+    }
+
+    /// Takes from what this worker has.
+    fn take(&self, account: &Account, amount: Amount) -> bool {
+        let mut purses = self.purses();
+        let purse = purses.entry(account.clone()).or_default();
+        let fits = purse.used.plus(amount).fits(purse.advanced);
+        if fits {
+            purse.used = purse.used.plus(amount);
+            purse.busy = true;
+        }
+        fits
+    }
+
+    /// Asks for an advance that covers the amount, and takes it.
+    async fn advance(&self, account: &Account, amount: Amount) -> bool {
+        let _one_at_a_time = self.asking.lock().await;
+        if self.take(account, amount) {
+            return true; // somebody else's advance is enough
+        }
+        let limit = self.limit(account);
+        let share = |of: f64| if of.is_finite() { of * ADVANCE } else { 0.0 };
+        let missing = {
+            let purse = self.purses().get(account).copied().unwrap_or_default();
+            let need = purse.used.plus(amount).minus(purse.advanced);
+            Amount { usd: need.usd.max(0.0), tokens: need.tokens.max(0.0) }
+        };
+        let ample = Amount { usd: missing.usd.max(share(limit.usd)), tokens: missing.tokens.max(share(limit.tokens)) };
+        for wanted in [ample, missing] {
+            if self.add(account, wanted, limit).await {
+                let mut purses = self.purses();
+                let purse = purses.entry(account.clone()).or_default();
+                purse.advanced = purse.advanced.plus(wanted);
+                purse.used = purse.used.plus(amount);
+                purse.busy = true;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Adds to the spend of all workers unless that exceeds the limit. A database that does not answer grants nothing.
+    async fn add(&self, account: &Account, wanted: Amount, limit: Amount) -> bool {
+        let Some(store) = &self.store else {
+            let purse = self.purses().get(account).copied().unwrap_or_default();
+            return purse.advanced.plus(wanted).fits(limit);
+        };
+        let name = &self.budgets[account.budget].name;
+        store.add_spend((name, account), wanted, limit).await.unwrap_or_else(|error| {
+            tracing::error!(%error, budget = name, "the budget cannot be asked; nothing is spent from it");
+            false
+        })
+    }
+
+    fn limit(&self, account: &Account) -> Amount {
+        limit(&self.budgets[account.budget], account.period).unwrap_or_default()
+    }
+
+    fn spent_words(&self, account: &Account) -> String {
+        let budget = &self.budgets[account.budget];
+        let whom = if account.subject.is_empty() { String::new() } else { format!(" of {}", account.subject) };
+        format!("budget `{}`{whom} has nothing left for this {}", budget.name, account.period)
+    }
+
+    /// The rate that is left near the end of a budget, as a power of two to the quarter, and the budget; `None` = all.
+    #[must_use]
+    pub fn rate(&self, rubric: &str, labels: &TraceLabels, now: DateTime<Utc>) -> Option<(f64, String)> {
+        if self.budgets.is_empty() {
+            return None;
+        }
+        let accounts = self.accounts(rubric, labels, now);
+        let purses = self.purses();
+        let rates = accounts.iter().filter_map(|account| {
+            let budget = &self.budgets[account.budget];
+            let purse = purses.get(account)?;
+            let spent = part(purse.all, self.limit(account));
+            let left = (1.0 - spent) / (1.0 - budget.lower_at);
+            (left < 1.0).then(|| (quantised(left), budget.name.clone()))
+        });
+        rates.min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// Gives advances that are not used back, forgets periods that are over, and reads what all have spent.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_up(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        if self.budgets.is_empty() {
+            return Ok(());
+        }
+        let mut idle: Vec<(Account, Amount)> = Vec::new();
+        {
+            let mut purses = self.purses();
+            purses.retain(|account, _| now < account.starts_at + length(account.period) + TimeDelta::minutes(10));
+            for (account, purse) in purses.iter_mut() {
+                let rest = purse.advanced.minus(purse.used);
+                let rest = Amount { usd: rest.usd.max(0.0), tokens: rest.tokens.max(0.0) };
+                if self.store.is_none() {
+                    purse.all = purse.used;
+                } else if !std::mem::take(&mut purse.busy) && rest != Amount::default() {
+                    purse.advanced = purse.advanced.minus(rest);
+                    idle.push((account.clone(), rest));
+                }
+            }
+        }
+        let Some(store) = &self.store else { return Ok(()) };
+        let nothing = Amount { usd: f64::INFINITY, tokens: f64::INFINITY };
+        for (account, rest) in idle {
+            let back = Amount { usd: -rest.usd, tokens: -rest.tokens };
+            store.add_spend((&self.budgets[account.budget].name, &account), back, nothing).await?;
+        }
+        self.true_up(store).await?;
+        for (name, subject, period, starts_at, all) in store.spend(now - TimeDelta::days(2)).await? {
+            let Some(budget) = self.budgets.iter().position(|b| b.name == name) else { continue };
+            let period = if period == "hour" { "hour" } else { "day" };
+            if starts_at == start_of(period, now) {
+                self.purses().entry(Account { budget, subject, period, starts_at }).or_default().all = all;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls that cost more than was reserved for them have used more than was advanced: that is spend too.
+    async fn true_up(&self, store: &Store) -> Result<(), StoreError> {
+        let mut owed: Vec<(Account, Amount)> = Vec::new();
+        for (account, purse) in self.purses().iter_mut() {
+            let more = purse.used.minus(purse.advanced);
+            let more = Amount { usd: more.usd.max(0.0), tokens: more.tokens.max(0.0) };
+            if more.usd > 1e-9 || more.tokens > 1e-6 {
+                purse.advanced = purse.advanced.plus(more);
+                owed.push((account.clone(), more));
+            }
+        }
+        let unbounded = Amount { usd: f64::INFINITY, tokens: f64::INFINITY };
+        for (account, more) in owed {
+            store.add_spend((&self.budgets[account.budget].name, &account), more, unbounded).await?;
+        }
+        Ok(())
+    }
+
+    /// What each budget has spent of its limit in the current periods, as last read: budget, subject, period, part.
+    #[must_use]
+    pub fn parts(&self, now: DateTime<Utc>) -> Vec<(String, String, &'static str, f64)> {
+        let purses = self.purses();
+        let current = purses.iter().filter(|(a, _)| a.starts_at == start_of(a.period, now));
+        let shown = current.map(|(account, purse)| {
+            let name = self.budgets[account.budget].name.clone();
+            (name, account.subject.clone(), account.period, part(purse.all, self.limit(account)))
+        });
+        shown.collect()
+    }
+}
+
+/// The part of a limit that is spent, by whichever of the two is nearer to its end.
+fn part(spent: Amount, limit: Amount) -> f64 {
+    (spent.usd / limit.usd).max(spent.tokens / limit.tokens).clamp(0.0, 1.0)
+}
+
+/// The next lower quarter power of two, so that weights fall into few classes.
+fn quantised(rate: f64) -> f64 {
+    if rate <= RATE_MIN {
+        return RATE_MIN;
+    }
+    ((rate.log2() * 4.0).floor() / 4.0).exp2()
+}
+
+/// The limit of a period; infinite where only the other of the two is limited.
+fn limit(budget: &Budget, period: &str) -> Option<Amount> {
+    let (usd, tokens) = match period {
+        "hour" => (budget.usd_per_hour, budget.tokens_per_hour),
+        _ => (budget.usd_per_day, budget.tokens_per_day),
+    };
+    (usd.is_some() || tokens.is_some())
+        .then(|| Amount { usd: usd.unwrap_or(f64::INFINITY), tokens: tokens.map_or(f64::INFINITY, |t| t as f64) })
+}
+
+fn length(period: &str) -> TimeDelta {
+    if period == "hour" { TimeDelta::hours(1) } else { TimeDelta::days(1) }
+}
+
+fn start_of(period: &str, now: DateTime<Utc>) -> DateTime<Utc> {
+    let seconds = length(period).num_seconds();
+    let start = now.timestamp().div_euclid(seconds) * seconds;
+    Utc.timestamp_opt(start, 0).single().unwrap_or(now)
+}
+
+impl Store {
+    /// Adds to an account unless that exceeds the limit; whether it was added.
+    async fn add_spend(
+        &self,
+        (budget, account): (&str, &Account),
+        amount: Amount,
+        limit: Amount,
+    ) -> Result<bool, StoreError> {
+        let (usd_max, tokens_max) = (limit.usd.min(f64::MAX), limit.tokens.min(f64::MAX));
+        if amount.usd > usd_max || amount.tokens > tokens_max {
+            return Ok(false);
+        }
+        let done = sqlx::query!(
+            "INSERT INTO budget_spend AS b (budget, subject, period, starts_at, usd, tokens)
+             VALUES ($1, $2, $3, $4, greatest($5::float8, 0), greatest(round($6::float8), 0)::bigint)
+             ON CONFLICT (budget, subject, period, starts_at) DO UPDATE
+             SET usd = greatest(b.usd + $5, 0), tokens = greatest(b.tokens + round($6), 0)::bigint
+             WHERE b.usd + $5 <= $7::float8 + 1e-9 AND b.tokens + $6 <= $8::float8 + 1",
+            budget,
+            super::columns::text(&account.subject),
+            account.period,
+            account.starts_at,
+            amount.usd,
+            amount.tokens,
+            usd_max,
+            tokens_max,
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("reserving from a budget"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Everything spent in periods that began after `since`: budget, subject, period, its start, amount.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn spend(
+        &self,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(String, String, String, DateTime<Utc>, Amount)>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT budget, subject, period, starts_at, usd, tokens FROM budget_spend WHERE starts_at > $1
+             ORDER BY budget, subject, period, starts_at",
+            since
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading budgets"))?;
+        let read = rows.into_iter().map(|r| {
+            let amount = Amount { usd: r.usd, tokens: r.tokens as f64 };
+            (r.budget, r.subject, r.period, r.starts_at, amount)
+        });
+        Ok(read.collect())
+    }
+
+    /// Removes what was spent before a time.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_spend(&self, before: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query!("DELETE FROM budget_spend WHERE starts_at < $1", before)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::op("forgetting old spend"))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(usd: f64) -> Ledger {
+        let budget = Budget {
+            name: "all".to_owned(),
+            per: Per::All,
+            only: crate::domain::policy::Patterns::default(),
+            usd_per_hour: Some(usd),
+            usd_per_day: None,
+            tokens_per_hour: None,
+            tokens_per_day: Some(1_000_000),
+            lower_at: 0.5,
+        };
+        let tenants = Budget {
+            name: "tenants".to_owned(),
+            per: Per::Tenant,
+            usd_per_hour: None,
+            tokens_per_hour: Some(100),
+            tokens_per_day: None,
+            ..budget.clone()
+        };
+        Ledger::new(vec![budget, tenants], None)
+    }
+
+    fn tenant(name: &str) -> TraceLabels {
+        TraceLabels { tenant: Some(name.to_owned()), ..TraceLabels::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_reserved_cannot_be_spent_twice_and_what_is_not_used_comes_back() {
+        let (ledger, now) = (ledger(1.0), DateTime::UNIX_EPOCH);
+        let call = Amount { usd: 0.4, tokens: 10.0 };
+        let nobody = TraceLabels::default();
+        let one = ledger.reserve("r", &nobody, call, now).await.expect("there is enough");
+        let two = ledger.reserve("r", &nobody, call, now).await.expect("there is enough");
+        let why = ledger.reserve("r", &nobody, call, now).await.expect_err("there is not");
+        assert!(why.contains("budget `all` has nothing left for this hour"), "{why}");
+        ledger.settle(one, Amount { usd: 0.1, tokens: 5.0 });
+        let three = ledger.reserve("r", &nobody, call, now).await.expect("some came back");
+        ledger.settle(two, call);
+        ledger.settle(three, call);
+        assert!(ledger.reserve("r", &nobody, call, now).await.is_err());
+        assert!(ledger.reserve("r", &nobody, call, now + TimeDelta::hours(1)).await.is_ok(), "the next hour");
+    }
+
+    #[tokio::test]
+    async fn a_tenants_budget_is_its_own_and_a_failed_reservation_leaves_nothing_behind() {
+        let (ledger, now) = (ledger(1.0), DateTime::UNIX_EPOCH);
+        let call = Amount { usd: 0.3, tokens: 60.0 };
+        ledger.reserve("r", &tenant("a"), call, now).await.expect("enough");
+        let why = ledger.reserve("r", &tenant("a"), call, now).await.expect_err("100 tokens an hour");
+        assert!(why.contains("`tenants` of a"), "{why}");
+        ledger.reserve("r", &tenant("b"), call, now).await.expect("its own");
+        ledger.reserve("r", &TraceLabels::default(), call, now).await.expect("what failed was given back");
+    }
+
+    #[tokio::test]
+    async fn near_the_end_less_is_sampled_in_few_steps_and_never_nothing() {
+        let (ledger, now) = (ledger(1.0), DateTime::UNIX_EPOCH);
+        let nobody = TraceLabels::default();
+        let spend = async |usd: f64| {
+            let held = ledger.reserve("r", &nobody, Amount { usd, tokens: 1.0 }, now).await.expect("enough");
+            ledger.settle(held, Amount { usd, tokens: 1.0 });
+            ledger.keep_up(now).await.expect("no database");
+            ledger.rate("r", &nobody, now)
+        };
+        assert_eq!(spend(0.4).await, None);
+        let (rate, name) = spend(0.3).await.expect("lowered");
+        assert_eq!(name, "all");
+        assert!((rate - 0.75_f64.exp2().recip()).abs() < 1e-12, "0.6 is left of the second half: the next lower step");
+        assert!((spend(0.299).await.expect("lowered").0 - RATE_MIN).abs() < 1e-12);
+        assert_eq!(ledger.parts(now).len(), 2);
+    }
+
+    #[test]
+    fn periods_start_on_the_hour_and_the_day() {
+        let at = DateTime::parse_from_rfc3339("2026-11-21T13:37:11Z").expect("valid").to_utc();
+        assert_eq!(start_of("hour", at).to_rfc3339(), "2026-11-21T13:00:00+00:00");
+        assert_eq!(start_of("day", at).to_rfc3339(), "2026-11-21T00:00:00+00:00");
+    }
+}
