@@ -5,7 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "the doors are for the program; tests stand outside of it")]
 #![expect(clippy::format_collect, reason = "test data is small and reads better so")]
 
+mod batches;
 mod bounds;
+mod budgets;
 mod cache;
 mod commands;
 mod datadog;
@@ -14,5 +16,7 @@ mod faults;
 mod held_up;
 mod invariants;
 mod ladder;
+mod limits;
+mod panels;
 mod reading;
 mod support;

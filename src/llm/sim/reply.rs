@@ -50,11 +50,13 @@ fn messages(request: &Value) -> Vec<(String, String)> {
 pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
     let messages = messages(request);
     let system = messages.iter().find(|(role, _)| role == "system").map_or("", |(_, text)| text);
-    let user = messages.iter().rev().find(|(role, _)| role == "user").map_or("", |(_, text)| text);
-    if let Some(obeyed) = obedient.then(|| rules::obey(user)).flatten() {
+    // All of them: the last one may only say what was wrong with the reply before.
+    let told: Vec<&str> = messages.iter().filter(|(role, _)| role == "user").map(|(_, text)| text.as_str()).collect();
+    let user = told.join("\n");
+    if let Some(obeyed) = obedient.then(|| rules::obey(&user)).flatten() {
         return obeyed;
     }
-    let verdict = rules::judge(system, user, model);
+    let verdict = rules::judge(system, &user, model);
     let schema = request
         .pointer("/response_format/json_schema/schema")
         .or_else(|| request.pointer("/tools/0/function/parameters"));
@@ -68,11 +70,11 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
         object.insert("canary".to_owned(), code.into());
     }
     if system.contains("\"claims\": a list") {
-        object.insert("claims".to_owned(), super::claims::split(user).into());
+        object.insert("claims".to_owned(), super::claims::split(&user).into());
         return Value::Object(object).to_string();
     }
     if system.contains("\"verdicts\": a list") {
-        object.insert("verdicts".to_owned(), super::claims::verdicts(user));
+        object.insert("verdicts".to_owned(), super::claims::verdicts(&user));
         return Value::Object(object).to_string();
     }
     object.insert("reason".to_owned(), format!("[simulated] {}", verdict.reason).into());
