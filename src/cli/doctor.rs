@@ -3,7 +3,7 @@
 use super::{Context, database::Database, table};
 use crate::app::Bench;
 use crate::config::{Config, DatadogMode};
-use crate::domain::clock::SystemClock;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::runtime::http;
 use crate::server::Guard;
 use crate::sinks;
@@ -81,6 +81,7 @@ async fn database(config: &Config, findings: &mut Findings) {
                 Ok(false) => findings.say("tables", false, "not up to date; run `assize migrate`"),
                 Err(error) => findings.say("tables", false, error.to_string()),
             }
+            judging(&database, findings).await;
             database.close().await;
         }
         Err(error) => {
@@ -90,6 +91,38 @@ async fn database(config: &Config, findings: &mut Findings) {
                 false,
                 if cause.is_empty() { error.to_string() } else { format!("{error} ({cause})") },
             );
+        }
+    }
+}
+
+/// What rests, and what budgets have spent.
+async fn judging(database: &Database, findings: &mut Findings) {
+    // Tables that are not there yet hold nothing; `tables` above says so.
+    for ((kind, name), pause) in database.store.pauses().await.unwrap_or_default() {
+        let who = if kind == "queue" { "the queue".to_owned() } else { format!("judge {name}") };
+        let resume = if kind == "queue" {
+            "assize queue resume".to_owned()
+        } else {
+            format!("assize queue resume --judge {name}")
+        };
+        let probe =
+            pause.probe_at.map_or_else(String::new, |at| format!("; tried again at {}", at.format("%H:%M:%S UTC")));
+        let since = pause.since.format("%F %T UTC");
+        findings.say(
+            format!("{who} is paused"),
+            false,
+            format!("{} (since {since}{probe}); or: {resume}", pause.reason),
+        );
+    }
+    let now = SystemClock.now();
+    let spend = database.store.spend(now - chrono::TimeDelta::days(1)).await.unwrap_or_default();
+    for (budget, subject, period, starts_at, amount) in spend {
+        let length = if period == "hour" { chrono::TimeDelta::hours(1) } else { chrono::TimeDelta::days(1) };
+        if now < starts_at + length {
+            let whom = if subject.is_empty() { String::new() } else { format!(" of {subject}") };
+            let text =
+                format!("{:.4} USD and {:.0} tokens spent or reserved this {period}", amount.usd, amount.tokens);
+            findings.say(format!("budget {budget}{whom}"), true, text);
         }
     }
 }

@@ -113,15 +113,60 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
         let score = check["score"].as_f64().map_or_else(String::new, |s| format!(" {s}"));
         line(format!("      check {name}: {}{score}", check["finding"].as_str().unwrap_or_default()));
     }
+    if let Some(text) = asked(&verdict["detail"]["panel"]) {
+        line(format!("      {text}"));
+    }
+    if let Some(disagreement) = verdict["disagreement"].as_f64().filter(|d| *d > 0.0) {
+        line(format!("      the judges differ by {disagreement:.3} on average"));
+    }
     for vote in verdict["votes"].as_array().into_iter().flatten() {
         let said = vote["error"].as_str().or(vote["reason"].as_str()).unwrap_or_default();
+        let said = vote["abstained"].as_str().map_or_else(|| said.to_owned(), |why| format!("abstained: {why}"));
         line(format!(
-            "      judge {} ({}): {} {said} [{} ms, {:.6} USD]",
+            "      judge {} ({}{}): {} {said} [{}{} ms, {:.6} USD]",
             vote["judge"].as_str().unwrap_or_default(),
             vote["model"].as_str().unwrap_or_default(),
+            vote["stood_in"].as_str().map_or_else(String::new, |name| format!(", {name} stood in")),
             vote["score"],
+            if vote["batched"] == true {
+                "batched, "
+            } else if vote["cached"] == true {
+                "cached, "
+            } else {
+                ""
+            },
             vote["latency_ms"],
             vote["cost_usd"].as_f64().unwrap_or_default(),
         ));
+        tell_claims(&mut line, &vote["detail"]);
+    }
+}
+
+/// Why a panel was not asked to the end.
+fn asked(panel: &Value) -> Option<String> {
+    let (asked, of) = (&panel["asked"], &panel["of"]);
+    match panel["stopped"].as_str()? {
+        "sure" => {
+            let sure = panel["sure"].as_f64().unwrap_or_default();
+            Some(format!("{asked} of {of} judges asked: sure enough ({sure:.3} by the labels)"))
+        }
+        _ => Some(format!("{asked} of {of} judges asked: the others could not have changed the verdict")),
+    }
+}
+
+/// The claims of an answer, and how much of the context was read for them.
+fn tell_claims(line: &mut impl FnMut(String), detail: &Value) {
+    for claim in detail["claims"].as_array().into_iter().flatten() {
+        let text = |key: &str| claim[key].as_str().unwrap_or_default();
+        let why = match (text("quote"), text("doubt")) {
+            ("", "") => String::new(),
+            ("", doubt) => format!(" ({doubt})"),
+            (quote, _) => format!(" (\u{201c}{quote}\u{201d})"),
+        };
+        let read = match detail["chunks"]["of"].as_u64() {
+            Some(of) if of > 1 => format!(" [{} of {of} chunks read]", claim["chunks_read"]),
+            _ => String::new(),
+        };
+        line(format!("        {} {}: {}{why}{read}", text("id"), text("finding"), text("text")));
     }
 }

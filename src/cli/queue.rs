@@ -2,11 +2,14 @@
 
 use super::{Context, database::Database, table};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::pause::Pause;
+use crate::store::pauses::QUEUE;
 use std::process::ExitCode;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue redrive")]
+#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue redrive\n  \
+    assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small")]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
@@ -23,10 +26,38 @@ enum What {
     Dead,
     /// Try dead events again
     Redrive,
+    /// Judge nothing more, or ask one judge no more, until resumed; what is in hand is finished
+    Pause(Pausing),
+    /// End a pause, also one that the service made because a judge's key, model or quota was refused
+    Resume(Resuming),
+}
+
+#[derive(Debug, clap::Args)]
+struct Pausing {
+    /// Only this judge; its jobs wait, or its fallback answers
+    #[arg(long)]
+    judge: Option<String>,
+    /// Why, for others to read
+    #[arg(long, default_value = "paused by a person")]
+    reason: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Resuming {
+    /// Only this judge
+    #[arg(long)]
+    judge: Option<String>,
 }
 
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let database = Database::open(&context.config()?, None).await?;
+    let config = context.config()?;
+    if let What::Pause(Pausing { judge: Some(name), .. }) | What::Resume(Resuming { judge: Some(name) }) = &args.what
+        && !config.judges.contains_key(name)
+    {
+        let known: Vec<&str> = config.judges.keys().map(String::as_str).collect();
+        anyhow::bail!("there is no judge `{name}` in the configuration; there are: {}", known.join(", "));
+    }
+    let database = Database::open(&config, None).await?;
     let result = act(&args, &database).await;
     database.close().await;
     println!("{}", result?);
@@ -35,7 +66,18 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 
 async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
     let (store, now) = (&database.store, SystemClock.now());
-    match args.what {
+    match &args.what {
+        What::Pause(Pausing { judge, reason }) => {
+            let (kind, name) = whom(judge.as_deref());
+            let pause = Pause { reason: reason.clone(), by_person: true, since: now, probe_at: None };
+            store.put_pause(kind, name, &pause).await?;
+            Ok(said(args.json, kind, name, "paused; workers hear of it within two seconds"))
+        }
+        What::Resume(Resuming { judge }) => {
+            let (kind, name) = whom(judge.as_deref());
+            let word = if store.end_pause(kind, name, true).await? { "resumed" } else { "was not paused" };
+            Ok(said(args.json, kind, name, word))
+        }
         What::Stats => {
             let stats = store.queue_stats(now).await?;
             if args.json {
@@ -49,6 +91,10 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
                 vec!["jobs in hand".to_owned(), stats.leased.to_string()],
                 vec!["oldest ready job, seconds".to_owned(), format!("{:.1}", stats.oldest_ready_seconds.max(0.0))],
             ];
+            for ((kind, name), pause) in store.pauses().await? {
+                let by = if pause.by_person { " (by a person)" } else { "" };
+                rows.push(vec![format!("paused: {kind} {name}"), format!("{}{by}", pause.reason)]);
+            }
             for sink in stats.outbox {
                 let error = sink.last_error.map_or_else(String::new, |e| format!(" (last error: {e})"));
                 rows.push(vec![
@@ -77,4 +123,16 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
             })
         }
     }
+}
+
+/// Kind and name of what is paused.
+fn whom(judge: Option<&str>) -> (&'static str, &str) {
+    judge.map_or(("queue", QUEUE), |name| ("judge", name))
+}
+
+fn said(as_json: bool, kind: &str, name: &str, word: &str) -> String {
+    if as_json {
+        return serde_json::json!({ kind: name, "result": word }).to_string();
+    }
+    if kind == "queue" { format!("the queue: {word}") } else { format!("judge {name}: {word}") }
 }

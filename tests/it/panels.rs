@@ -1,6 +1,6 @@
 //! Panels that are asked in turn, judges that stand in, rest or follow the text, and answers judged claim by claim.
 
-use crate::support::{JUDGED, Service, config, database, eventually, serve, sim, traces, with_judges};
+use crate::support::{JUDGED, Service, config, eventually, serve, sim, traces, with_judges};
 use assize::domain::panel::{PanelModel, Stack};
 use assize::domain::verdict::{Outcome, Vote};
 use assize::llm::sim::Faults;
@@ -73,18 +73,8 @@ async fn a_judge_whose_key_is_refused_rests_its_fallback_answers_and_a_person_re
     let mut config = config(&[JUDGED]);
     with_judges(&mut config, &good, &["spare"]);
     with_judges(&mut config, &base, &["a"]);
-    let (_, spare) = sim(Faults::default()).await;
     config.judges.get_mut("a").expect("it is there").fallback = Some("spare".to_owned());
-    config.judges.get_mut("spare").map(|j| j.base_url = Some(format!("{good}/v1"))).expect("it is there");
-    drop(spare);
-    config.judges.insert("spare".to_owned(), {
-        let mut judge = config.judges["a"].clone();
-        judge.base_url = Some(format!("{good}/v1"));
-        judge.fallback = None;
-        judge
-    });
-    let url = database().await;
-    let service = Service::start_on(&url, config).await;
+    let service = Service::start(config).await;
     service.send(&traces::many("t", 1)).await;
     let pause = eventually("the judge rests", || async {
         service.app.store.pauses().await.ok()?.remove(&("judge".to_owned(), "a".to_owned()))
