@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes attacks chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,17 @@ bench: ## the numbers we promise
 	@scripts/setup.sh
 	@cargo bench --bench pipeline
 	@cargo bench --bench judges
+
+limits: ## how much of a judge's limit is used, and what becomes of jobs when judges fail
+	@echo "limits: running workers against a limited judge in a release build (about five minutes)"
+	@scripts/setup.sh
+	@cargo bench --bench limits
+
+votes: ## real judges' votes through our rules; needs the labelled data, see docs/performance.md
+	@cargo bench --bench votes
+
+attacks: ## answers that order the judge to pass them
+	@cargo bench --bench attacks
 
 chaos: ## the fault runs: kills, broken links, failing judges
 	@echo "chaos: running the tests that break things, on a private Postgres"

@@ -77,6 +77,8 @@ pub struct App {
     pub backlog: AtomicI64,
     /// Whether a person has paused the queue.
     pub queue_paused: AtomicBool,
+    /// This process, among the workers that share limits.
+    pub worker: uuid::Uuid,
 }
 
 /// Why there is no App.
@@ -178,6 +180,7 @@ impl App {
             wake: Wake::default(),
             backlog: AtomicI64::new(0),
             queue_paused: AtomicBool::new(false),
+            worker: uuid::Uuid::now_v7(),
         };
         let catalog = app.bench.rubrics.load_full();
         let active: Vec<_> = catalog.active().iter().map(AsRef::as_ref).collect();

@@ -37,7 +37,7 @@ function reply(request) {
   const [name, value] = verdict(system, share);
   const reason = `[aimock] The answer ${share > 0.5 ? "serves" : "does not serve"} the customer.`;
   const found = { reason, [name]: value };
-  const canary = system.match(/"canary": "([0-9a-f]{6})"/);
+  const canary = system.match(/"canary": "([0-9a-f]{6,})"/);
   if (canary) found.canary = canary[1];
 
   const tools = Boolean(request.tools?.length);

@@ -38,7 +38,7 @@ def reply_to(messages):
     name, value = verdict(system, share)
     reason = f"[litellm] The answer {'serves' if share > 0.5 else 'does not serve'} the customer."
     found = {"reason": reason, name: value}
-    canary = re.search(r'"canary": "([0-9a-f]{6})"', system)
+    canary = re.search(r'"canary": "([0-9a-f]{6,})"', system)
     if canary:
         found["canary"] = canary[1]
     if "VERDICT:" in system:

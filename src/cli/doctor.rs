@@ -120,8 +120,7 @@ async fn judging(database: &Database, findings: &mut Findings) {
         let length = if period == "hour" { chrono::TimeDelta::hours(1) } else { chrono::TimeDelta::days(1) };
         if now < starts_at + length {
             let whom = if subject.is_empty() { String::new() } else { format!(" of {subject}") };
-            let text =
-                format!("{:.4} USD and {:.0} tokens spent or reserved this {period}", amount.usd, amount.tokens);
+            let text = format!("{:.4} USD and {:.0} tokens spent or reserved this {period}", amount.usd, amount.tokens);
             findings.say(format!("budget {budget}{whom}"), true, text);
         }
     }

@@ -10,7 +10,7 @@ use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, 
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::{Faults, Sim};
-use crate::pipeline::enqueue::{Enqueued, enqueue, not_lowered};
+use crate::pipeline::enqueue::{Enqueued, enqueue, join_ids, labels, not_lowered};
 use crate::pipeline::evaluate::{Bounds, evaluate};
 use crate::pipeline::{aggregate, estimate};
 use crate::rubrics::catalog::State;
@@ -226,13 +226,14 @@ async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &Pr
                 let bounds =
                     Bounds { cancel: CancellationToken::new(), until, last: true, only: true, quorum_is_enough: true };
                 // The last attempt always ends in an evaluation, unless it is cancelled, which nobody does here.
-                let evaluation = evaluate(bench, rubric, &trace, &job, &bounds).await.unwrap_or_default();
+                let evaluation = evaluate(bench, rubric, Arc::clone(&trace), &job, &bounds).await.unwrap_or_default();
+                let about = (labels(&trace.view), join_ids(&trace.view));
                 let only = rubric.name.starts_with("check:");
                 let mut verdict = aggregate::aggregate(
                     rubric,
                     evaluation,
                     &job,
-                    &trace,
+                    about,
                     (&bench.known(&models, rubric), bench.clock.now()),
                 );
                 if only {

@@ -81,7 +81,13 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
         What::Stats => {
             let stats = store.queue_stats(now).await?;
             if args.json {
-                return Ok(serde_json::to_string(&stats)?);
+                let mut all = serde_json::to_value(&stats)?;
+                let pauses = store.pauses().await?.into_iter();
+                let listed: Vec<_> = pauses
+                    .map(|((kind, name), pause)| serde_json::json!({"kind": kind, "name": name, "pause": pause}))
+                    .collect();
+                all["paused"] = serde_json::Value::Array(listed);
+                return Ok(all.to_string());
             }
             let mut rows = vec![
                 vec!["spans in the inbox".to_owned(), stats.inbox_spans.to_string()],

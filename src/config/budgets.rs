@@ -66,6 +66,10 @@ pub(super) fn check(budgets: &[Budget]) -> Result<(), ConfigError> {
         if money.iter().flatten().any(|m| !(m.is_finite() && *m > 0.0)) || tokens.contains(&Some(0)) {
             return Err(ConfigError::invalid(format!("budgets[{n}]"), "limits must be above 0"));
         }
+        if budget.per == Per::All && !budget.only.is_empty() {
+            let problem = "says nothing with per = \"all\"; give per = \"rubric\", \"feature\" or \"tenant\"";
+            return Err(ConfigError::invalid(key("only"), problem));
+        }
         if !(0.0..1.0).contains(&budget.lower_at) {
             return Err(ConfigError::invalid(key("lower_at"), "must be at least 0 and below 1"));
         }

@@ -22,6 +22,20 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Reads a stored trace as far as judging needs it: with its view, without its spans, which hold the same text again.
+    ///
+    /// # Errors
+    /// When it is no stored trace.
+    pub fn to_judge(body: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Viewed {
+            trace_id: String,
+            view: Span,
+        }
+        let Viewed { trace_id, view } = serde_json::from_slice(body)?;
+        Ok(Self { trace_id, view, spans: Vec::new() })
+    }
+
     /// The last thing the user said; `None` when there is no such message.
     #[must_use]
     pub fn question(&self) -> Option<&str> {

@@ -30,7 +30,7 @@ pub enum Finding {
 }
 
 /// One claim and what was found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// `c1`, `c2`, …
     pub id: String,
@@ -39,13 +39,22 @@ pub struct Claim {
     /// What was found.
     pub finding: Finding,
     /// The judge's quotation, found in the context.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote: Option<String>,
     /// Why a claim that the judge called supported is not counted as such.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
     /// Chunks of the context that were read for it.
     pub chunks_read: usize,
+}
+
+impl Claim {
+    /// A claim that nothing is known of yet; the first has number 1.
+    #[must_use]
+    pub fn new(number: usize, text: String) -> Self {
+        let id = format!("c{number}");
+        Self { id, text, finding: Finding::NotInContext, quote: None, doubt: None, chunks_read: 0 }
+    }
 }
 
 /// What one reply says about one claim.

@@ -7,7 +7,7 @@
 
 use super::combine::combine;
 use crate::domain::panel::PanelModel;
-use crate::domain::rubric::{Ask, Combine, Rubric};
+use crate::domain::rubric::{Ask, Combine, Output, Rubric};
 use crate::domain::verdict::{Stopped, Vote};
 use std::collections::BTreeMap;
 
@@ -32,12 +32,25 @@ impl Known<'_> {
         learnt.unwrap_or_else(|| self.weights.get(judge).copied().unwrap_or(1.0)).max(0.0)
     }
 
-    /// P(pass) by the votes that are there.
+    /// P(pass) by the votes that are there. A fallback's vote is none that the model was fitted on.
     #[must_use]
     pub fn probability(&self, votes: &[Vote], pass: f64) -> Option<f64> {
-        let given: Vec<(&str, bool)> =
-            votes.iter().filter_map(|v| Some((v.judge.as_str(), v.score? >= pass))).collect();
-        self.model?.probability(&given)
+        self.model?.probability(&given(votes, pass))
+    }
+
+    /// The least and the greatest P(pass) that the votes still to come could lead to.
+    fn bounds(&self, votes: &[Vote], open: &[&str], pass: f64) -> Option<(f64, f64)> {
+        let model = self.model?;
+        let full = model.prefixes.last()?;
+        let place = |name: &str| model.judges.iter().position(|judge| judge == name);
+        let weight = |name: &str| full.weights.get(place(name)?).copied();
+        let mut z = full.intercept;
+        for (judge, passes) in given(votes, pass) {
+            z += weight(judge)? * crate::domain::panel::sign(Some(passes));
+        }
+        let swing: f64 = open.iter().map(|judge| weight(judge).map(f64::abs)).sum::<Option<f64>>()?;
+        let p = |z: f64| 1.0 / (1.0 + (-z).exp());
+        Some((p(z - swing), p(z + swing)))
     }
 
     /// The votes with their weights, for `combine`.
@@ -45,6 +58,11 @@ impl Known<'_> {
     pub fn weighted(&self, rule: Combine, votes: &[Vote]) -> Vec<(f64, f64)> {
         votes.iter().filter_map(|v| Some((v.score?, self.weight(rule, &v.judge)))).collect()
     }
+}
+
+fn given(votes: &[Vote], pass: f64) -> Vec<(&str, bool)> {
+    let own = votes.iter().filter(|v| v.stood_in.is_none());
+    own.filter_map(|v| Some((v.judge.as_str(), v.score? >= pass))).collect()
 }
 
 /// Names of the judges that have neither voted nor failed for good.
@@ -89,14 +107,24 @@ pub fn stopped(rubric: &Rubric, votes: &[Vote], known: &Known) -> Option<Stopped
         given.iter().copied().chain(more).collect()
     };
     let now = passes(&given)?;
-    let enough = asked >= quorum(of);
-    if enough && passes(&with(0.0)) == Some(now) && passes(&with(1.0)) == Some(now) {
+    let p = known.probability(votes, rubric.pass);
+    // Where the probability is the verdict, it is what must not change.
+    let by_labels =
+        rubric.combine == Combine::Weighted && !matches!(rubric.output, Output::Score { .. } | Output::Claims { .. });
+    let decided = match p.filter(|_| by_labels) {
+        Some(p) => {
+            known.bounds(votes, &open, rubric.pass).is_some_and(|(low, high)| low >= 0.5 || (high < 0.5 && p < 0.5))
+        }
+        None => passes(&with(0.0)) == Some(now) && passes(&with(1.0)) == Some(now),
+    };
+    if asked >= quorum(of) && decided {
         return Some(Stopped::Decided { asked, of });
     }
-    let p = known.probability(votes, rubric.pass)?;
+    let p = p?;
     let sure = p.max(1.0 - p);
     // Sure of the other side than the rule says: the next judge is asked.
-    (rubric.stop_at.is_some_and(|tau| sure >= tau) && (p >= 0.5) == now).then_some(Stopped::Sure { asked, of, sure })
+    let agrees = by_labels || (p >= 0.5) == now;
+    (rubric.stop_at.is_some_and(|tau| sure >= tau) && agrees).then_some(Stopped::Sure { asked, of, sure })
 }
 
 /// Votes needed for a score: half of the panel, rounded up.

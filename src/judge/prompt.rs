@@ -166,9 +166,9 @@ pub struct Marks {
     pub canary: String,
 }
 
-/// The marks of a question: a keyed hash of the rubric's version and of all inputs. Text cannot contain the hash of itself, so
-/// it can forge neither a fence nor the canary; and the same question has the same marks, so it is recognised when it is
-/// asked again.
+/// The marks of a question: a hash of the rubric's version and of all inputs, keyed by `sampling.hash_key`. Text cannot contain
+/// the hash of itself, so it can forge neither a fence nor the canary unless its author knows the key and searches long; and
+/// the same question has the same marks, so it is recognised when it is asked again.
 #[must_use]
 pub fn marks(rubric: &Rubric, inputs: &BTreeMap<Variable, String>, key: &str) -> Marks {
     let mut parts: Vec<&[u8]> = vec![key.as_bytes(), rubric.version.as_bytes()];
@@ -176,7 +176,7 @@ pub fn marks(rubric: &Rubric, inputs: &BTreeMap<Variable, String>, key: &str) ->
         parts.push(variable.as_str().as_bytes());
         parts.push(text.as_bytes());
     }
-    let hash = short_hash(&parts, 22);
+    let hash = short_hash(&parts, 26);
     Marks { nonce: hash[..16].to_owned(), canary: hash[16..].to_owned() }
 }
 
@@ -348,7 +348,7 @@ fn system(rubric: &Rubric, marks: &Marks, rung: Rung, reversed: bool) -> String 
 fn examples(rubric: &Rubric) -> String {
     let mut text = String::new();
     for (n, example) in rubric.examples.iter().enumerate() {
-        writeln!(text, "Example {}:", n + 1).expect("a String can be written");
+        writeln!(text, "Example {} (its canary is left out):", n + 1).expect("a String can be written");
         for (name, value) in &example.input {
             writeln!(text, "{name}: {value}").expect("a String can be written");
         }
@@ -476,7 +476,7 @@ mod tests {
         let request = ask("{{ answer }}", &inputs(&trace("x")), "c0ffee").expect("valid");
         assert!(request.messages[0].1.contains("0a1b2c") && !request.messages[1].1.contains("0a1b2c"));
         let own = marks(&rubric("x"), &inputs(&trace("x")), "key");
-        assert_eq!((own.nonce.len(), own.canary.len()), (16, 6));
+        assert_eq!((own.nonce.len(), own.canary.len()), (16, 10));
         assert_ne!(own, marks(&rubric("x"), &inputs(&trace("y")), "key"));
     }
 

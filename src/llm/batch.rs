@@ -1,6 +1,6 @@
 //! A provider's Batch API: many questions in a file, answered within a day at half the price.
 //!
-//! Called by `pipeline::batch`. Its rule: one call is one request on the wire, and no text of a question or reply is in an error.
+//! Called by `pipeline::batch`. Its rule: a call that fails is not tried again here (handing over takes two), and no text of a question or reply is in an error.
 //! Both of a batch's files are read, since an expired one holds answers too. The way not taken: the client library's types,
 //! which refuse what compatible servers leave out.
 

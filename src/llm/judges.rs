@@ -111,7 +111,12 @@ impl JudgeHandle {
         self.pause.read().unwrap_or_else(PoisonError::into_inner).0.as_ref()?;
         let mut pause = self.pause.write().unwrap_or_else(PoisonError::into_inner);
         let current = pause.0.as_mut()?;
-        if current.probe(now) { None } else { Some(current.clone()) }
+        if current.probe(now) {
+            // Others shall know that somebody is trying.
+            pause.1 = true;
+            return None;
+        }
+        Some(current.clone())
     }
 
     /// The pause, without taking a probe.

@@ -312,8 +312,8 @@ impl State {
         let (requests, token_rate) = self.rates(now);
         let each = |rate: Option<f64>, amount: f64| rate.filter(|r| *r > 0.0).map_or(0.0, |rate| amount / rate);
         let gap = each(requests, 1.0).max(each(token_rate, tokens as f64));
-        self.hold_until.max(self.request_at.min(now + seconds(3_600.0))).saturating_duration_since(now)
-            + seconds(gap * ahead as f64)
+        let next = self.hold_until.max(self.request_at).max(self.token_at).min(now + seconds(3_600.0));
+        next.saturating_duration_since(now) + seconds(gap * ahead as f64)
     }
 
     /// What was cut grows back: half a point of the rate a second.

@@ -6,11 +6,11 @@
 
 use crate::domain::job::Job;
 use crate::domain::rubric::{Combine, Output, Rubric};
-use crate::domain::trace::Trace;
-use crate::domain::verdict::{CheckResult, Evaluation, FINAL, OVER_BUDGET, Outcome, Verdict, Vote};
+use crate::domain::verdict::{
+    CheckResult, Evaluation, FINAL, JoinIds, OVER_BUDGET, Outcome, TraceLabels, Verdict, Vote,
+};
 use crate::judge::combine::combine;
 use crate::judge::panel::{Known, disagreement, quorum};
-use crate::pipeline::enqueue::{join_ids, labels};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -35,11 +35,11 @@ pub fn aggregate(
     rubric: &Rubric,
     evaluation: Evaluation,
     job: &Job,
-    trace: &Trace,
+    (labels, join): (TraceLabels, JoinIds),
     (known, now): (&Known, DateTime<Utc>),
 ) -> Verdict {
-    let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels(&trace.view), now);
-    verdict.join = join_ids(&trace.view);
+    let mut verdict = job.unscored(Outcome::JudgeError, String::new(), labels, now);
+    verdict.join = join;
     verdict.kind = rubric.output.kind();
     verdict.latency_ms = evaluation.latency_ms;
     // Not `sum`, which gives minus zero for no votes.
@@ -127,7 +127,7 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], (known, enou
     let needed = quorum(rubric.panel.len().saturating_sub(abstained));
     let combined = combine(rubric.combine, &given, rubric.pass).filter(|_| enough || given.len() >= needed);
     let Some(combined) = combined else {
-        without_quorum(verdict, rubric, votes, given.len());
+        without_quorum(verdict, votes, (given.len(), needed, rubric.panel.len()));
         return;
     };
     let p = known.probability(votes, rubric.pass);
@@ -139,7 +139,8 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], (known, enou
         _ => (combined.score, combined.score >= rubric.pass),
     };
     scored(verdict, score, passed, "panel");
-    verdict.confidence = p.map(|p| p.max(1.0 - p)).or(combined.agreement);
+    // How sure of this side, not of whichever is likelier.
+    verdict.confidence = p.map(|p| if passed { p } else { 1.0 - p }).or(combined.agreement);
     let distance = |v: &&Vote| (v.score.unwrap_or(f64::MAX) - score).abs();
     // Of those who say what the panel says: on a tie the label must not contradict the verdict.
     let agrees = |v: &&Vote| v.score.is_some_and(|s| (s >= rubric.pass) == passed);
@@ -155,24 +156,20 @@ fn by_panel(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], (known, enou
     }
 }
 
-fn without_quorum(verdict: &mut Verdict, rubric: &Rubric, votes: &[Vote], given: usize) {
+/// `counts`: votes given, votes needed, judges of the panel.
+fn without_quorum(verdict: &mut Verdict, votes: &[Vote], (given, needed, of): (usize, usize, usize)) {
     let all = |word: &str| {
         let mut errors = votes.iter().filter_map(|v| v.error.as_deref()).peekable();
         errors.peek().is_some() && errors.all(|e| e.trim_start_matches(FINAL).starts_with(word))
     };
-    if votes.iter().any(|v| v.error.as_deref().is_some_and(|e| e.contains("too_long"))) {
+    if all("too_long") {
         verdict.outcome = Outcome::TooLarge;
     } else if all(OVER_BUDGET) {
         verdict.outcome = Outcome::OverBudget;
     }
     let errors: Vec<String> =
         votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
-    verdict.explanation = format!(
-        "{given} of {} judges voted, needed: {}; {}",
-        rubric.panel.len(),
-        quorum(rubric.panel.len()),
-        errors.join("; ")
-    );
+    verdict.explanation = format!("{given} of {of} judges voted, needed: {needed}; {}", errors.join("; "));
 }
 
 /// The score on the rubric's own scale.
@@ -239,7 +236,7 @@ mod tests {
         let evaluation = Evaluation { checks, votes, ..Evaluation::default() };
         let weights = BTreeMap::new();
         let known = Known { weights: &weights, model: None };
-        aggregate(rubric, evaluation, &job, &Trace::default(), (&known, DateTime::UNIX_EPOCH))
+        aggregate(rubric, evaluation, &job, Default::default(), (&known, DateTime::UNIX_EPOCH))
     }
 
     fn vote(judge: &str, score: Option<f64>) -> Vote {

@@ -86,6 +86,9 @@ async fn hand_over(app: &App, judge: &JudgeHandle) -> Result<(), BatchError> {
         }
         Err(source) => {
             app.store.untake_batch(&mark).await?;
+            if matches!(source, ChatError::Unusable { .. }) {
+                judge.pause(&source.to_string(), now);
+            }
             Err(BatchError::Provider { judge: judge.name.clone(), source })
         }
     }

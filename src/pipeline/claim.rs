@@ -108,7 +108,7 @@ impl Worker {
             }
         };
         let parse = move || -> HashMap<String, Arc<Trace>> {
-            let read = |body: &[u8]| serde_json::from_slice::<Trace>(body).ok().map(Arc::new);
+            let read = |body: &[u8]| Trace::to_judge(body).ok().map(Arc::new);
             bodies.into_iter().filter_map(|(id, body)| Some((id, read(&body)?))).collect()
         };
         let traces = cpu::run(parse).await.unwrap_or_default();
@@ -176,13 +176,15 @@ impl Worker {
         };
         let job = &lease.item;
         let bounds = self.bounds(&lease);
-        match evaluate(&app.bench, &rubric, &trace, job, &bounds).await {
+        // The trace's text is let go as soon as the question is made: thousands may wait for their judges at once.
+        let about = (enqueue::labels(&trace.view), enqueue::join_ids(&trace.view));
+        match evaluate(&app.bench, &rubric, trace, job, &bounds).await {
             Ok(evaluation) => {
                 self.count_cost(&evaluation.votes, &job.votes);
                 let now = app.bench.clock.now();
                 let models = app.bench.panel_models.load();
                 let known = app.bench.known(&models, &rubric);
-                let verdict = aggregate::aggregate(&rubric, evaluation, job, &trace, (&known, now));
+                let verdict = aggregate::aggregate(&rubric, evaluation, job, about, (&known, now));
                 Done::Verdict(lease, Box::new(verdict))
             }
             Err(error) => Done::Unsettled(self.unsettled(lease, error)),

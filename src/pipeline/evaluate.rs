@@ -112,14 +112,14 @@ pub struct Bounds {
     pub quorum_is_enough: bool,
 }
 
-/// Evaluates a job.
+/// Evaluates a job. The trace is let go before the judges are asked.
 ///
 /// # Errors
 /// When another attempt may do better; see [`EvalError`].
 pub async fn evaluate(
     bench: &Bench,
     rubric: &Arc<Rubric>,
-    trace: &Arc<Trace>,
+    trace: Arc<Trace>,
     job: &Job,
     bounds: &Bounds,
 ) -> Result<Evaluation, EvalError> {
@@ -135,14 +135,15 @@ pub async fn evaluate(
         }
         return done(ended(Outcome::Expired, "it waited longer than work.job_seconds_max", job.votes.clone()));
     }
-    let mut evaluation = Evaluation { checks: run_checks(rubric, trace).await, ..Evaluation::default() };
+    let mut evaluation = Evaluation { checks: run_checks(rubric, &trace).await, ..Evaluation::default() };
     if rubric.panel.is_empty() || aggregate::decided_by_check(rubric, &evaluation.checks).is_some() {
         return done(evaluation);
     }
-    let question = match Question::new(bench, rubric, trace) {
+    let question = match Question::new(bench, rubric, &trace) {
         Ok(question) => question,
         Err(ended) => return done(Evaluation { ended: Some(ended), ..evaluation }),
     };
+    drop(trace);
     let answers = turns::ask_panel(bench, &question, job, bounds).await;
     let votes = panel::merge(&rubric.panel, job.votes.clone(), answers.votes);
     if answers.interrupted {
@@ -151,7 +152,9 @@ pub async fn evaluate(
     evaluation.stopped = answers.stopped;
     let open = panel::still_to_ask(&rubric.panel, &votes);
     let given = votes.iter().filter(|v| v.score.is_some()).count();
-    let quorum = bounds.quorum_is_enough && given >= panel::quorum(rubric.panel.len());
+    // A batch that is under way is paid for; the job waits for it as long as the rubric says.
+    let waiting = votes.iter().any(ask::waits_for_batch);
+    let quorum = bounds.quorum_is_enough && !waiting && given >= panel::quorum(rubric.panel.len());
     let enough = quorum || answers.stopped.is_some();
     let counts = !answers.free;
     let give_up = bounds.last && (counts || bounds.only);

@@ -46,7 +46,7 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     }
     life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {
-        life.spawn("shares", shares::run(Arc::clone(app), life.hard.clone()));
+        life.spawn("shares", shares::run(Arc::clone(app), life.soft.clone()));
         life.spawn("batch", batch::run(Arc::clone(app), life.soft.clone()));
         claim::start(app, life);
     }

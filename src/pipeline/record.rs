@@ -65,6 +65,8 @@ async fn run(app: Arc<App>, mut queue: mpsc::Receiver<Done>) {
         record(&app, verdicts).await;
         give_back(&app, back).await;
     }
+    // The last sender is gone, so nothing is in hand.
+    super::shares::leave(&app).await;
 }
 
 /// Stores verdicts, again and again until it works or the leases have run out.

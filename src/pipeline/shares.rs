@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -21,29 +20,35 @@ const ALIVE: Duration = Duration::from_secs(4);
 /// What a worker gets even when it wants nothing, as part of an equal share: it may want something before the next second.
 const SPARE: f64 = 0.1;
 
-/// Shares limits until stopped.
+/// Shares limits until stopped; then keeps the share for the work in hand, until [`leave`].
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
-    let worker = Uuid::now_v7();
     while !stop.is_cancelled() {
-        once(&app, worker).await;
+        once(&app, ALIVE).await;
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
             () = stop.cancelled() => {}
         }
     }
-    // Work in hand may still need its share until it runs out; the others wait that long.
-    if let Err(error) = app.store.leave_shares(worker).await {
-        note(&app, &error, "shares of limits could not be given back; they run out");
+    if app.bench.metrics.in_hand.get() > 0 {
+        once(&app, Duration::from_millis(app.bench.config.server.drain_ms)).await;
     }
 }
 
-async fn once(app: &App, worker: Uuid) {
+/// Gives this worker's shares back, when nothing is in hand any more.
+pub async fn leave(app: &App) {
+    if let Err(error) = app.store.leave_shares(app.worker).await {
+        note(app, &error, "shares of limits could not be given back; they run out");
+    }
+}
+
+async fn once(app: &App, alive: Duration) {
+    let worker = app.worker;
     let wanted: Vec<_> = app.bench.judges.pacers().map(|(key, pacer)| (key.clone(), pacer.demand())).collect();
     if wanted.is_empty() {
         return;
     }
-    let (now, believed) = (app.bench.clock.now(), Instant::now() + ALIVE);
-    let until = now + TimeDelta::from_std(ALIVE).unwrap_or_default();
+    let (now, believed) = (app.bench.clock.now(), Instant::now() + alive);
+    let until = now + TimeDelta::from_std(alive).unwrap_or_default();
     match app.store.exchange_shares(worker, &wanted, (now, until)).await {
         Ok(all) => {
             for (key, pacer) in app.bench.judges.pacers() {

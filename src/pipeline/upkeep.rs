@@ -133,6 +133,7 @@ fn show_judging(app: &App) {
         let fullest = parts.entry((budget, period)).or_default();
         *fullest = fullest.max(part);
     }
+    metrics.budget_part.reset();
     for ((budget, period), part) in parts {
         metrics.budget_part.with_label_values(&[budget.as_str(), period]).set(part);
     }

@@ -272,6 +272,12 @@ fn check_asking(file: &File) -> Result<(), (&'static str, &'static str)> {
         Some(hours) if !(hours > 0.0 && hours <= 24.0) => {
             Err(("batch_hours", "`batch_hours` must be above 0 and at most 24"))
         }
+        _ if file.swap_positions && matches!(file.output, Output::Claims { .. }) => {
+            Err(("swap_positions", "claims are held against each document by itself, so there is no order to swap"))
+        }
+        _ if file.applies_when.requires.contains(&Variable::Claims) => {
+            Err(("applies_when", "no trace has `claims`; they are made of its answer: require `answer`"))
+        }
         Some(_) if matches!(file.output, Output::Claims { .. }) => {
             Err(("batch_hours", "claims need several requests one after another, which a batch cannot hold"))
         }

@@ -99,6 +99,18 @@ impl Store {
         Ok(())
     }
 
+    /// A question whose batched reply is of no use is asked directly from now on.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn skip_batch(&self, job_id: Uuid, judge: &str) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE batch_items SET reply = '{}' WHERE job_id = $1 AND judge = $2", job_id, judge)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::op("skipping a batched reply"))?;
+        Ok(())
+    }
+
     /// Questions to a judge that wait for a batch, marked as taken by `mark`; none while fewer than `at_least` wait and the
     /// oldest is younger than `oldest`.
     ///

@@ -69,6 +69,17 @@ pub struct Reservation {
     amount: Amount,
 }
 
+/// Why nothing could be reserved.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A budget has not enough left; which, in words.
+    #[error("{0}")]
+    Spent(String),
+    /// The database cannot be asked, so nobody knows.
+    #[error("the budget cannot be asked")]
+    Unasked(#[source] StoreError),
+}
+
 /// The ledger of one process.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -116,23 +127,29 @@ impl Ledger {
     /// Reserves what a call may cost at most.
     ///
     /// # Errors
-    /// The budget that has not enough left, in words.
+    /// See [`Refused`].
     pub async fn reserve(
         &self,
         rubric: &str,
         labels: &TraceLabels,
         amount: Amount,
         now: DateTime<Utc>,
-    ) -> Result<Reservation, String> {
+    ) -> Result<Reservation, Refused> {
         if self.budgets.is_empty() {
             return Ok(Reservation::default());
         }
         let mut held = Reservation { accounts: Vec::new(), amount };
         for account in self.accounts(rubric, labels, now) {
-            if !self.take(&account, amount) && !self.advance(&account, amount).await {
-                let why = self.spent_words(&account);
-                self.settle(held, Amount::default());
-                return Err(why);
+            if !self.take(&account, amount) {
+                let why = match self.advance(&account, amount).await {
+                    Ok(true) => None,
+                    Ok(false) => Some(Refused::Spent(self.spent_words(&account))),
+                    Err(error) => Some(Refused::Unasked(error)),
+                };
+                if let Some(why) = why {
+                    self.settle(held, Amount::default());
+                    return Err(why);
+                }
             }
             held.accounts.push(account);
         }
@@ -164,10 +181,10 @@ impl Ledger {
     }
 
     /// Asks for an advance that covers the amount, and takes it.
-    async fn advance(&self, account: &Account, amount: Amount) -> bool {
+    async fn advance(&self, account: &Account, amount: Amount) -> Result<bool, StoreError> {
         let _one_at_a_time = self.asking.lock().await;
         if self.take(account, amount) {
-            return true; // somebody else's advance is enough
+            return Ok(true); // somebody else's advance is enough
         }
         let limit = self.limit(account);
         let share = |of: f64| if of.is_finite() { of * ADVANCE } else { 0.0 };
@@ -178,29 +195,37 @@ impl Ledger {
         };
         let ample = Amount { usd: missing.usd.max(share(limit.usd)), tokens: missing.tokens.max(share(limit.tokens)) };
         for wanted in [ample, missing] {
-            if self.add(account, wanted, limit).await {
+            if self.add(account, wanted, limit).await? {
                 let mut purses = self.purses();
                 let purse = purses.entry(account.clone()).or_default();
                 purse.advanced = purse.advanced.plus(wanted);
                 purse.used = purse.used.plus(amount);
                 purse.busy = true;
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 
-    /// Adds to the spend of all workers unless that exceeds the limit. A database that does not answer grants nothing.
-    async fn add(&self, account: &Account, wanted: Amount, limit: Amount) -> bool {
+    /// Adds to the spend of all workers unless that exceeds the limit.
+    async fn add(&self, account: &Account, wanted: Amount, limit: Amount) -> Result<bool, StoreError> {
         let Some(store) = &self.store else {
             let purse = self.purses().get(account).copied().unwrap_or_default();
-            return purse.advanced.plus(wanted).fits(limit);
+            return Ok(purse.advanced.plus(wanted).fits(limit));
         };
-        let name = &self.budgets[account.budget].name;
-        store.add_spend((name, account), wanted, limit).await.unwrap_or_else(|error| {
-            tracing::error!(%error, budget = name, "the budget cannot be asked; nothing is spent from it");
-            false
-        })
+        store.add_spend((&self.budgets[account.budget].name, account), wanted, limit).await
+    }
+
+    /// Corrects what was settled earlier, when more is known: by the part of a batched call that was estimated wrongly.
+    pub fn correct(&self, rubric: &str, labels: &TraceLabels, by: Amount, now: DateTime<Utc>) {
+        let accounts = self.accounts(rubric, labels, now);
+        let mut purses = self.purses();
+        for account in accounts {
+            let purse = purses.entry(account).or_default();
+            let used = purse.used.plus(by);
+            // The estimate may have been in a period that is over.
+            purse.used = Amount { usd: used.usd.max(0.0), tokens: used.tokens.max(0.0) };
+        }
     }
 
     fn limit(&self, account: &Account) -> Amount {
@@ -441,7 +466,7 @@ mod tests {
         let nobody = TraceLabels::default();
         let one = ledger.reserve("r", &nobody, call, now).await.expect("there is enough");
         let two = ledger.reserve("r", &nobody, call, now).await.expect("there is enough");
-        let why = ledger.reserve("r", &nobody, call, now).await.expect_err("there is not");
+        let why = ledger.reserve("r", &nobody, call, now).await.expect_err("there is not").to_string();
         assert!(why.contains("budget `all` has nothing left for this hour"), "{why}");
         ledger.settle(one, Amount { usd: 0.1, tokens: 5.0 });
         let three = ledger.reserve("r", &nobody, call, now).await.expect("some came back");
@@ -456,7 +481,7 @@ mod tests {
         let (ledger, now) = (ledger(1.0), DateTime::UNIX_EPOCH);
         let call = Amount { usd: 0.3, tokens: 60.0 };
         ledger.reserve("r", &tenant("a"), call, now).await.expect("enough");
-        let why = ledger.reserve("r", &tenant("a"), call, now).await.expect_err("100 tokens an hour");
+        let why = ledger.reserve("r", &tenant("a"), call, now).await.expect_err("100 tokens an hour").to_string();
         assert!(why.contains("`tenants` of a"), "{why}");
         ledger.reserve("r", &tenant("b"), call, now).await.expect("its own");
         ledger.reserve("r", &TraceLabels::default(), call, now).await.expect("what failed was given back");

@@ -4,7 +4,7 @@
 //! of the job are one transaction, fenced by the lease: if the lease is no longer ours, nothing of that job is written.
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
 
-use super::columns::{json, optional, text};
+use super::columns::{json_text, optional, text};
 use super::{Store, StoreError, vote_cache};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
@@ -226,9 +226,9 @@ pub(super) struct VerdictRows {
     passed: Vec<Option<bool>>,
     confidences: Vec<Option<f64>>,
     disagreements: Vec<Option<f64>>,
-    details: Vec<Value>,
-    raws: Vec<Value>,
-    checks: Vec<Value>,
+    details: Vec<String>,
+    raws: Vec<String>,
+    checks: Vec<String>,
     costs: Vec<f64>,
     latencies: Vec<i64>,
     probabilities: Vec<f64>,
@@ -277,9 +277,9 @@ impl VerdictRows {
             rows.passed.push(v.passed);
             rows.confidences.push(v.confidence);
             rows.disagreements.push(v.disagreement);
-            rows.details.push(json(v.detail.clone()));
-            rows.raws.push(json(v.raw.clone()));
-            rows.checks.push(json(serde_json::to_value(&v.checks).unwrap_or_default()));
+            rows.details.push(json_text(&v.detail));
+            rows.raws.push(json_text(&v.raw));
+            rows.checks.push(json_text(&v.checks));
             rows.costs.push(v.cost_usd);
             rows.latencies.push(v.latency_ms);
             rows.probabilities.push(v.inclusion_probability);
@@ -310,11 +310,14 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
              confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,
              service_version, environment, feature, prompt_name, prompt_version, model, tenant, join_source,
              join_span_id, created_at, kind, disagreement, detail)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
-             $8::jsonb[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::jsonb[], $15::float8[],
+         SELECT a, b, c, d, e, f, g, h::jsonb, i, j, k, l, m, n::jsonb, o, p, q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad,
+                ae::jsonb
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
+             $8::text[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::text[], $15::float8[],
              $16::bigint[], $17::float8[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[],
              $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[], $29::text[],
-             $30::float8[], $31::jsonb[])",
+             $30::float8[], $31::text[])
+             AS rows(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad, ae)",
         &rows.ids,
         &trace_ids,
         &span_ids as &[Option<String>],
@@ -366,7 +369,7 @@ async fn insert_votes<'a>(
             judges.push(text(&vote.judge));
             models.push(text(&vote.model));
             scores.push(vote.score);
-            bodies.push(json(serde_json::to_value(vote).unwrap_or_default()));
+            bodies.push(json_text(vote));
         }
     }
     if ids.is_empty() {
@@ -374,7 +377,8 @@ async fn insert_votes<'a>(
     }
     sqlx::query!(
         "INSERT INTO votes (verdict_id, position, judge, model, score, body)
-         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::float8[], $6::jsonb[])",
+         SELECT i, p, j, m, s, b::jsonb
+         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::float8[], $6::text[]) AS u(i, p, j, m, s, b)",
         &ids,
         &positions,
         &judges,

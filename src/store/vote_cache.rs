@@ -4,7 +4,7 @@
 //! kept, a vote from the cache is marked and costs nothing, and the table is bounded by time and by number. The way not
 //! taken: a cache in each process, which every restart and every further worker begins empty.
 
-use super::columns::{json, text};
+use super::columns::{json_text, text};
 use super::{Store, StoreError};
 use crate::domain::verdict::Vote;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -63,9 +63,9 @@ pub(super) async fn insert<'a>(
     }
     sqlx::query!(
         "INSERT INTO vote_cache (key, vote, created_at, expires_at)
-         SELECT k, v, $3, $4 FROM unnest($1::text[], $2::jsonb[]) AS u(k, v) ON CONFLICT (key) DO NOTHING",
+         SELECT k, v::jsonb, $3, $4 FROM unnest($1::text[], $2::text[]) AS u(k, v) ON CONFLICT (key) DO NOTHING",
         &by_key.keys().map(|key| text(key)).collect::<Vec<_>>(),
-        &by_key.values().map(|vote| json(serde_json::to_value(vote).unwrap_or_default())).collect::<Vec<_>>(),
+        &by_key.values().map(json_text).collect::<Vec<_>>(),
         now,
         now + keep_for,
     )

@@ -23,7 +23,9 @@ fn budget(per: Per, tokens_per_hour: u64) -> Budget {
 
 fn for_tenant(tenant: &str, count: usize) -> Vec<serde_json::Value> {
     let mut all = traces::many(tenant, count);
-    all.iter_mut().for_each(|trace| trace["tenant"] = serde_json::json!(tenant));
+    for trace in &mut all {
+        trace["tenant"] = serde_json::json!(tenant);
+    }
     all
 }
 

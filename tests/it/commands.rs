@@ -195,3 +195,34 @@ async fn the_compose_files_services_start_with_their_settings() {
     serve.kill().await.expect("it can be killed");
     judge.kill().await.expect("it can be killed");
 }
+
+#[tokio::test]
+async fn a_person_pauses_and_resumes_and_doctor_says_so() {
+    let url = database().await;
+    let env = [
+        ("DATABASE_URL", url.expose_secret()),
+        ("OPENAI_API_KEY", "sk-none"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1"),
+    ];
+    let migrated = run(&["migrate"], &env).await;
+    assert_eq!(migrated.code, Some(0), "{}", migrated.err);
+    let paused = run(&["queue", "pause", "--judge", "gpt-4o-mini", "--reason", "too dear today"], &env).await;
+    assert_eq!(paused.code, Some(0), "{}", paused.err);
+    assert!(paused.out.contains("judge gpt-4o-mini: paused"), "{}", paused.out);
+    let all = run(&["queue", "pause", "--json"], &env).await;
+    assert_eq!(all.out.trim(), r#"{"queue":"all","result":"paused; workers hear of it within two seconds"}"#);
+    let doctor = run(&["doctor", "--json"], &env).await;
+    assert_eq!(doctor.code, Some(1));
+    for words in ["too dear today", "assize queue resume --judge gpt-4o-mini", "the queue is paused"] {
+        assert!(doctor.out.contains(words), "{words}: {}", doctor.out);
+    }
+    let stats = run(&["queue", "stats"], &env).await;
+    assert!(stats.out.contains("paused: judge gpt-4o-mini"), "{}", stats.out);
+    let resumed = run(&["queue", "resume", "--judge", "gpt-4o-mini"], &env).await;
+    assert!(resumed.out.contains("judge gpt-4o-mini: resumed"), "{}", resumed.out);
+    let again = run(&["queue", "resume", "--judge", "gpt-4o-mini"], &env).await;
+    assert!(again.out.contains("was not paused"), "{}", again.out);
+    let wrong = run(&["queue", "pause", "--judge", "gtp"], &env).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    assert!(wrong.err.contains("there is no judge `gtp`"), "{}", wrong.err);
+}

@@ -69,7 +69,8 @@ async fn fault_kill_9_under_load_loses_nothing_and_doubles_nothing() {
         program.kill().await;
         accepted.extend(sending.await.expect("the sender ends"));
     }
-    assert!(accepted.len() > 50, "only {} traces were accepted before the kills", accepted.len());
+    // Enough to be killed among; how many there are is the machine's speed.
+    assert!(accepted.len() > 10, "only {} traces were accepted before the kills", accepted.len());
     let program = Program::serve(&url, &config, "warn").await;
     let store = store(&url).await;
     // A request that was cut off by the kill may have been committed without an answer: at most one a round.

@@ -106,3 +106,30 @@ async fn a_lost_lease_settles_nothing_even_beside_the_one_that_holds() {
     let verdicts = crate::support::wait_for_verdicts(&app.store, 1).await;
     assert_eq!(verdicts[0].score, Some(0.9));
 }
+
+#[tokio::test]
+async fn a_paused_queue_judges_nothing_until_it_is_resumed() {
+    let service = Service::start(config(&[ANSWERED])).await;
+    let pause = assize::domain::pause::Pause {
+        reason: "an upgrade".to_owned(),
+        by_person: true,
+        since: chrono::Utc::now(),
+        probe_at: None,
+    };
+    service.app.store.put_pause("queue", assize::store::pauses::QUEUE, &pause).await.expect("it is stored");
+    eventually("the worker has heard of it", || async {
+        service.app.queue_paused.load(std::sync::atomic::Ordering::Relaxed).then_some(())
+    })
+    .await;
+    service.send(&traces::many("t", 3)).await;
+    eventually("the jobs wait", || async {
+        let stats = service.app.store.queue_stats(chrono::Utc::now()).await.ok()?;
+        (stats.ready == 3).then_some(())
+    })
+    .await;
+    crate::support::for_a_while(Duration::from_millis(500)).await;
+    let stats = service.app.store.queue_stats(chrono::Utc::now()).await.expect("it can be read");
+    assert_eq!((stats.ready, stats.leased), (3, 0));
+    assert!(service.app.store.end_pause("queue", assize::store::pauses::QUEUE, true).await.expect("it can be ended"));
+    service.verdicts(3).await;
+}

@@ -33,6 +33,7 @@ struct Counters {
     errors: AtomicU64,
     hangs: AtomicU64,
     garbage: AtomicU64,
+    tokens: AtomicU64,
     batched: AtomicU64,
 }
 
@@ -51,6 +52,8 @@ pub struct Stats {
     pub hangs: u64,
     /// Answered with something that is no verdict.
     pub garbage: u64,
+    /// Tokens of requests that were answered, prompts and answers.
+    pub tokens: u64,
     /// Answered with a verdict in a batch; `answered` counts them too.
     pub batched: u64,
 }
@@ -88,6 +91,7 @@ impl Sim {
             errors: read(&c.errors),
             hangs: read(&c.hangs),
             garbage: read(&c.garbage),
+            tokens: read(&c.tokens),
             batched: read(&c.batched),
         }
     }
@@ -211,6 +215,8 @@ async fn complete(State(sim): State<Sim>, body: Bytes) -> Response {
     sim.counters.answered.fetch_add(1, Ordering::Relaxed);
     let answered = completion.pointer("/usage/completion_tokens").and_then(Value::as_u64);
     sim.limiter.debit(answered.unwrap_or_default());
+    let used = completion.pointer("/usage/total_tokens").and_then(Value::as_u64).unwrap_or_default();
+    sim.counters.tokens.fetch_add(used, Ordering::Relaxed);
     advertise(&faults, axum::Json(completion).into_response())
 }
 

@@ -25,6 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How the error of a vote begins that a batch will bring.
+const BATCHED: &str = "batch";
+
+/// Whether a vote waits for a batch, so that nobody else need be asked meanwhile.
+pub(super) fn waits_for_batch(vote: &Vote) -> bool {
+    vote.error.as_deref().is_some_and(|e| e.starts_with(BATCHED))
+}
+
 /// How the last request to a judge failed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Failure {
@@ -98,7 +106,7 @@ async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
     let found = store.cached_votes(&[key.to_owned()], bench.clock.now()).await.ok()?.remove(key)?;
     bench.metrics.judge_requests.with_label_values(&[judge.name.as_str(), "cached"]).inc();
     let free = Vote { tokens: VoteTokens::default(), cost_usd: 0.0, latency_ms: 0, attempts: 0, ..found };
-    Some(Vote { cached: true, ..free })
+    Some(Vote { cached: true, batched: false, ..free })
 }
 
 /// One question, one vote.
@@ -119,8 +127,13 @@ async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
         Batched::Wait => return,
         Batched::Reply(reply) => match talk.accept(&reply, true).map(|()| read(&reply, talk.traits.rung)) {
             Some(Ok(understood)) => Some(understood),
-            // One that cannot be read is asked for directly.
-            Some(Err(_)) => talk.hold(&build, &read).await,
+            // One that cannot be read is asked for directly, and not looked at again.
+            Some(Err(_)) => {
+                if let Some(store) = &talk.bench.store {
+                    drop(store.skip_batch(talk.job.id, &talk.judge.name).await);
+                }
+                talk.hold(&build, &read).await
+            }
             None => None,
         },
     };
@@ -166,6 +179,11 @@ enum Batched {
     Reply(ChatReply),
 }
 
+/// Batches are half price wherever there are any.
+fn half(amount: Amount) -> Amount {
+    Amount { usd: amount.usd / 2.0, tokens: amount.tokens }
+}
+
 /// Puts the question into a batch, or takes the reply out of one. Whatever goes wrong, it is asked directly.
 async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + Sync)) -> Batched {
     let (bench, judge, job) = (talk.bench, talk.judge, talk.job);
@@ -176,7 +194,7 @@ async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + 
         Ok(Asked::Replied(status, body)) => {
             return match batch::read(status, &body) {
                 Ok(reply) => {
-                    talk.pay(&reply.usage).await;
+                    talk.pay(half(talk.at_most(&talk.prepare(build))), &reply.usage);
                     Batched::Reply(reply)
                 }
                 Err(_) => Batched::Ask,
@@ -187,11 +205,10 @@ async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + 
             let wanted = TimeDelta::from_std(Duration::from_secs_f64(hours * 3_600.0)).unwrap_or_default();
             let deadline_at = (job.enqueued_at + wanted).min(job.deadline_at - TimeDelta::minutes(1));
             let request = talk.prepare(build);
-            match talk.reserve(&request).await {
-                // Paid when the reply is there; here only whether there is money at all.
-                Ok(held) => bench.ledger.settle(held, Amount::default()),
-                Err(_) => return Batched::Wait,
-            }
+            // Counted now at what it may cost at most, corrected when the reply is there.
+            let most = half(talk.at_most(&request));
+            let Some(held) = talk.hold_money(most).await else { return Batched::Wait };
+            bench.ledger.settle(held, most);
             let item = Item { job_id: job.id, body: batch::request_body(judge, &request), deadline_at };
             if deadline_at <= now || store.ask_in_batch((&judge.name, &judge.endpoint()), &item, now).await.is_err() {
                 return Batched::Ask;
@@ -200,7 +217,7 @@ async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + 
         }
         Ok(Asked::Missed) | Err(_) => return Batched::Ask,
     };
-    talk.vote.error = Some("batch: waiting for the provider's reply".to_owned());
+    talk.vote.error = Some(format!("{BATCHED}: waiting for the provider's reply"));
     talk.failure = Failure { wait: (deadline_at - now).to_std().ok(), free: true };
     Batched::Wait
 }

@@ -25,30 +25,15 @@ const BYTES_PER_TOKEN: usize = 2;
 /// Asks a judge about every claim.
 pub(super) async fn ask(talk: &mut Talk<'_>) {
     let question = talk.question;
-    let (rubric, marks) = (&question.rubric, &question.marks);
-    let split = |traits: &Traits| claims::split_request(rubric, &question.inputs, marks, traits);
-    if let Some(why) = too_long(talk.judge, &split(&talk.traits)).await {
-        talk.vote.error = Some(format!("{FINAL}too_long: {why}"));
-        return;
-    }
-    let read = |reply: &ChatReply, rung: Rung| claims::read_split(&reply.content, rung, &marks.canary);
-    let Some(texts) = talk.hold(&split, &read).await else { return };
-    if texts.is_empty() {
-        talk.vote.abstained = Some("the answer makes no claim".to_owned());
-        return;
-    }
-    let mut all: Vec<Claim> = texts
-        .into_iter()
-        .enumerate()
-        .map(|(n, text)| Claim {
-            id: format!("c{}", n + 1),
-            text,
-            finding: Finding::NotInContext,
-            quote: None,
-            doubt: None,
-            chunks_read: 0,
-        })
-        .collect();
+    let rubric = &question.rubric;
+    let mut all = match begun(talk) {
+        Some(all) => all,
+        None => match split(talk).await {
+            Some(all) => all,
+            None => return,
+        },
+    };
+    keep(talk, &all);
     let Some(pieces) = cut(talk, &all).await else { return };
     if !read_all(talk, &mut all, &pieces).await {
         return;
@@ -65,6 +50,36 @@ pub(super) async fn ask(talk: &mut Talk<'_>) {
     talk.vote.raw = json!(talk.vote.score);
     talk.vote.reason = Some(claims::reason(&all));
     talk.vote.error = None;
+}
+
+/// The claims that an earlier attempt was cut off at, with what it had found.
+fn begun(talk: &Talk<'_>) -> Option<Vec<Claim>> {
+    let earlier = talk.job.votes.iter().find(|v| v.judge == talk.vote.judge && v.detail["partial"] == true)?;
+    serde_json::from_value(earlier.detail["claims"].clone()).ok()
+}
+
+/// Keeps how far it is, so that another attempt goes on from there.
+fn keep(talk: &mut Talk<'_>, all: &[Claim]) {
+    talk.vote.detail = json!({"claims": all, "partial": true});
+    talk.question.note(&talk.vote);
+}
+
+/// Has the answer split into claims. `None` = there are none, or it failed; the vote says which.
+async fn split(talk: &mut Talk<'_>) -> Option<Vec<Claim>> {
+    let question = talk.question;
+    let (rubric, marks) = (&question.rubric, &question.marks);
+    let build = |traits: &Traits| claims::split_request(rubric, &question.inputs, marks, traits);
+    if let Some(why) = too_long(talk.judge, &build(&talk.traits)).await {
+        talk.vote.error = Some(format!("{FINAL}too_long: {why}"));
+        return None;
+    }
+    let read = |reply: &ChatReply, rung: Rung| claims::read_split(&reply.content, rung, &marks.canary);
+    let texts = talk.hold(&build, &read).await?;
+    if texts.is_empty() {
+        talk.vote.abstained = Some("the answer makes no claim".to_owned());
+        return None;
+    }
+    Some(texts.into_iter().enumerate().map(|(n, text)| Claim::new(n + 1, text)).collect())
 }
 
 /// The context in chunks that fit the judge's window together with the claims.
@@ -127,8 +142,9 @@ async fn read_all(talk: &mut Talk<'_>, all: &mut [Claim], pieces: &[String]) -> 
     for turn in 0..pieces.len() {
         let next = |n: usize| order[n].get(turn).copied().unwrap_or_default();
         let mut by_chunk: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (n, claim) in all.iter().enumerate().filter(|(_, c)| c.finding == Finding::NotInContext) {
-            debug_assert!(claim.chunks_read == turn, "one chunk a turn");
+        // Claims of an earlier attempt may be ahead.
+        let open = |c: &Claim| c.finding == Finding::NotInContext && c.chunks_read == turn;
+        for (n, _) in all.iter().enumerate().filter(|(_, c)| open(c)) {
             by_chunk.entry(next(n)).or_default().push(n);
         }
         for (chunk, asked) in by_chunk {
@@ -141,6 +157,7 @@ async fn read_all(talk: &mut Talk<'_>, all: &mut [Claim], pieces: &[String]) -> 
                 claim.quote = found.quote;
                 claim.doubt = found.doubt.or(claim.doubt.take()).filter(|_| claim.finding == Finding::NotInContext);
             }
+            keep(talk, all);
         }
     }
     true

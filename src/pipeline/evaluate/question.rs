@@ -8,19 +8,20 @@ use crate::domain::ids::short_hash;
 use crate::domain::rubric::{Output, Rubric, Variable};
 use crate::domain::rung::Traits;
 use crate::domain::trace::Trace;
-use crate::domain::verdict::{Outcome, TraceLabels};
+use crate::domain::verdict::{Outcome, TraceLabels, Vote};
 use crate::judge::prompt::{self, Marks, PromptError, Template};
 use crate::llm::judges::JudgeHandle;
 use crate::pipeline::enqueue::labels;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A question.
 #[derive(Debug)]
 pub(super) struct Question {
     pub rubric: Arc<Rubric>,
     pub template: Arc<Template>,
+    /// Only for claims, which are asked about in several prompts.
     pub inputs: BTreeMap<Variable, String>,
     pub marks: Marks,
     /// The retrieved documents, for judging claims piece by piece.
@@ -31,9 +32,23 @@ pub(super) struct Question {
     plain: ChatRequest,
     /// The same with lists in the opposite order, for every second judge.
     swapped: Option<ChatRequest>,
+    /// What each seat has come to so far, for an attempt that is cut off.
+    progress: Mutex<BTreeMap<String, Vote>>,
 }
 
 impl Question {
+    /// Keeps how far a vote is: what it has cost, and which claims are settled.
+    pub fn note(&self, vote: &Vote) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).insert(vote.judge.clone(), vote.clone());
+    }
+
+    /// How far the vote of a seat was when the attempt was cut off.
+    pub fn cut_off(&self, seat: &str, why: &str) -> Vote {
+        let known = self.progress.lock().unwrap_or_else(PoisonError::into_inner).remove(seat);
+        let vote = known.unwrap_or_else(|| Vote { judge: seat.to_owned(), attempts: 1, ..Vote::default() });
+        Vote { error: Some(why.to_owned()), score: None, ..vote }
+    }
+
     /// Makes the question, or says why there is none.
     pub fn new(bench: &Bench, rubric: &Arc<Rubric>, trace: &Trace) -> Result<Self, (Outcome, String)> {
         let refused = |error: PromptError| {
@@ -65,7 +80,10 @@ impl Question {
             .map_err(refused)?;
         let documents = if claims { prompt::documents(trace) } else { Vec::new() };
         let labels = labels(&trace.view);
-        Ok(Self { rubric: Arc::clone(rubric), template, inputs, marks, documents, labels, plain, swapped })
+        let inputs = if claims { inputs } else { BTreeMap::new() };
+        let progress = Mutex::default();
+        let rubric = Arc::clone(rubric);
+        Ok(Self { rubric, template, inputs, marks, documents, labels, plain, swapped, progress })
     }
 
     /// Whether the judge in this seat sees lists in the opposite order.

@@ -17,7 +17,7 @@ use crate::judge::{prompt, reply};
 use crate::llm::judges::JudgeHandle;
 use crate::llm::pacer::Ended;
 use crate::runtime::retry::Backoff;
-use crate::store::budgets::{Amount, Reservation};
+use crate::store::budgets::{Amount, Refused, Reservation};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -184,30 +184,49 @@ impl<'a> Talk<'a> {
     }
 
     /// Reserves what the request may cost at most: a third of its bytes as tokens, and the longest answer.
-    pub async fn reserve(&mut self, request: &ChatRequest) -> Result<Reservation, Next> {
+    async fn reserve(&mut self, request: &ChatRequest) -> Result<Reservation, Next> {
+        self.hold_money(self.at_most(request)).await.ok_or(Next::Stop)
+    }
+
+    /// What a request may cost at most.
+    pub fn at_most(&self, request: &ChatRequest) -> Amount {
         let most = Usage {
             input_tokens: request.bytes() as u64 / 3,
             output_tokens: u64::from(request.output_tokens_max),
             ..Usage::default()
         };
-        let tokens = (most.input_tokens + most.output_tokens) as f64;
-        let amount = Amount { usd: self.judge.cost(&most), tokens };
-        let (rubric, labels) = (&self.question.rubric.name, &self.question.labels);
-        let held = self.bench.ledger.reserve(rubric, labels, amount, self.bench.clock.now()).await;
-        held.map_err(|why| {
-            self.vote.error = Some(format!("{FINAL}{OVER_BUDGET}: {why}"));
-            Next::Stop
-        })
+        self.amount(&most)
     }
 
-    /// Pays for a reply that came in a batch; it is used even when the budget has been spent since.
-    pub async fn pay(&mut self, usage: &Usage) {
-        let tokens = (usage.input_tokens + usage.output_tokens) as f64;
-        let amount = Amount { usd: self.judge.cost(usage) * 0.5, tokens };
+    /// What so many tokens cost and count.
+    pub fn amount(&self, usage: &Usage) -> Amount {
+        Amount { usd: self.judge.cost(usage), tokens: (usage.input_tokens + usage.output_tokens) as f64 }
+    }
+
+    /// Reserves money and tokens; if that cannot be, the vote says why.
+    pub async fn hold_money(&mut self, amount: Amount) -> Option<Reservation> {
         let (rubric, labels) = (&self.question.rubric.name, &self.question.labels);
-        if let Ok(held) = self.bench.ledger.reserve(rubric, labels, amount, self.bench.clock.now()).await {
-            self.bench.ledger.settle(held, amount);
+        match self.bench.ledger.reserve(rubric, labels, amount, self.bench.clock.now()).await {
+            Ok(held) => Some(held),
+            Err(why @ Refused::Spent(_)) => {
+                self.vote.error = Some(format!("{FINAL}{OVER_BUDGET}: {why}"));
+                None
+            }
+            Err(why @ Refused::Unasked(_)) => {
+                // Nobody knows whether there is money: the job waits, it is not over budget.
+                self.vote.error = Some(format!("held_up: {why}"));
+                self.failure = Failure { wait: Some(Duration::from_secs(5)), free: true };
+                None
+            }
         }
+    }
+
+    /// Corrects what was counted for a batched request by what its reply used, at half price.
+    pub fn pay(&self, estimated: Amount, usage: &Usage) {
+        let used = self.amount(usage);
+        let by = Amount { usd: used.usd * 0.5 - estimated.usd, tokens: used.tokens - estimated.tokens };
+        let (rubric, labels) = (&self.question.rubric.name, &self.question.labels);
+        self.bench.ledger.correct(rubric, labels, by, self.bench.clock.now());
     }
 
     fn fail(&mut self, error: &ChatError) -> Next {
@@ -259,6 +278,7 @@ impl<'a> Talk<'a> {
         if !reply.model.is_empty() {
             self.vote.model.clone_from(&reply.model);
         }
+        self.question.note(&self.vote);
         if reply.refusal.is_some() || reply.finish_reason.as_deref() == Some("content_filter") {
             // It would decline again.
             self.vote.error = Some(format!("{FINAL}the judge declined"));

@@ -4,7 +4,7 @@
 //! next attempt; at the end of the lease those that have not answered have failed this attempt.
 
 use super::Bounds;
-use super::ask::{Failure, ask_judge};
+use super::ask::{Failure, ask_judge, waits_for_batch};
 use super::question::Question;
 use crate::app::Bench;
 use crate::domain::job::Job;
@@ -13,6 +13,10 @@ use crate::domain::verdict::{Stopped, Vote};
 use crate::judge::panel;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
+
+const OUT_OF_TIME: &str = "timeout: no reply before the job's lease ran out (work.lease_ms)";
+
+const INTERRUPTED: &str = "interrupted: the worker was stopped";
 
 /// What the judges said in this attempt.
 pub(super) struct Answers {
@@ -54,15 +58,16 @@ async fn together(bench: &Bench, question: &Question, job: &Job, bounds: &Bounds
             },
             () = bounds.cancel.cancelled() => {
                 answers.interrupted = true;
-                return;
+                break;
             }
             () = tokio::time::sleep_until(bounds.until) => break,
         }
     }
     drop(calls);
+    let why = if answers.interrupted { INTERRUPTED } else { OUT_OF_TIME };
     let silent: Vec<&str> = open.into_iter().filter(|seat| answers.votes.iter().all(|v| v.judge != *seat)).collect();
     for seat in silent {
-        answers.add(out_of_time(seat), &Failure::default());
+        answers.add(question.cut_off(seat, why), &Failure::default());
     }
 }
 
@@ -84,22 +89,25 @@ async fn in_turn(bench: &Bench, question: &Question, job: &Job, bounds: &Bounds,
             continue;
         }
         tokio::select! {
-            (vote, failure) = ask_judge(bench, question, job, &seat) => answers.add(vote, &failure),
+            (vote, failure) = ask_judge(bench, question, job, &seat) => {
+                // The next judge is asked when this one has failed, not while its batch is under way.
+                let waits = waits_for_batch(&vote);
+                answers.add(vote, &failure);
+                if waits {
+                    return;
+                }
+            }
             () = bounds.cancel.cancelled() => {
                 answers.interrupted = true;
+                answers.add(question.cut_off(&seat, INTERRUPTED), &Failure::default());
                 return;
             }
             () = tokio::time::sleep_until(bounds.until) => {
-                answers.add(out_of_time(&seat), &Failure::default());
+                answers.add(question.cut_off(&seat, OUT_OF_TIME), &Failure::default());
                 return;
             }
         }
     }
     let all = panel::merge(&rubric.panel, job.votes.clone(), answers.votes.clone());
     answers.stopped = panel::stopped(rubric, &all, &known);
-}
-
-fn out_of_time(seat: &str) -> Vote {
-    let error = Some("timeout: no reply before the job's lease ran out (work.lease_ms)".to_owned());
-    Vote { judge: seat.to_owned(), error, attempts: 1, ..Vote::default() }
 }
