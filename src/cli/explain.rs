@@ -1,6 +1,7 @@
 //! `assize explain`: what happened to a trace, and why.
 
 use super::{Context, database::Database};
+use crate::domain::verdict::FINAL;
 use crate::pipeline::explain::{Explanation, explain};
 use serde_json::Value;
 use std::fmt::Write;
@@ -120,14 +121,15 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
         line(format!("      the judges differ by {disagreement:.3} on average"));
     }
     for vote in verdict["votes"].as_array().into_iter().flatten() {
-        let said = vote["error"].as_str().or(vote["reason"].as_str()).unwrap_or_default();
+        let said =
+            vote["error"].as_str().map(|e| e.trim_start_matches(FINAL)).or(vote["reason"].as_str()).unwrap_or_default();
         let said = vote["abstained"].as_str().map_or_else(|| said.to_owned(), |why| format!("abstained: {why}"));
         line(format!(
             "      judge {} ({}{}): {} {said} [{}{} ms, {:.6} USD]",
             vote["judge"].as_str().unwrap_or_default(),
             vote["model"].as_str().unwrap_or_default(),
             vote["stood_in"].as_str().map_or_else(String::new, |name| format!(", {name} stood in")),
-            vote["score"],
+            vote["score"].as_f64().map_or_else(|| "no score,".to_owned(), |s| s.to_string()),
             if vote["batched"] == true {
                 "batched, "
             } else if vote["cached"] == true {

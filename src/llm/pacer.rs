@@ -96,6 +96,8 @@ struct State {
     stretch: (Instant, u32, u32),
     /// Requests and tokens since the demand was last asked for, and when that was.
     demand: (Instant, f64, f64),
+    /// Tokens of a request, of late.
+    usual_tokens: f64,
 }
 
 /// The right to send one request. Dropped without [`Permit::end`] it counts as failed.
@@ -131,6 +133,7 @@ impl Pacer {
             known: false,
             stretch: (now, 0, 0),
             demand: (now, 0.0, 0.0),
+            usual_tokens: 0.0,
         };
         Self {
             state: Mutex::new(state),
@@ -154,7 +157,7 @@ impl Pacer {
         if position.ahead == 0 && self.state().take(start, tokens).is_ok() {
             return Ok(Permit { pacer: self, reserved: tokens, ended: false });
         }
-        let expected = self.state().queue_wait(start, position.ahead, tokens);
+        let expected = self.state().queue_wait(start, position.ahead, tokens as f64);
         if expected > most {
             return Err(expected);
         }
@@ -191,6 +194,14 @@ impl Pacer {
             state.factor = 1.0;
             state.window = None;
         }
+    }
+
+    /// Whether a request that came now would wait longer than `most` for its place.
+    #[must_use]
+    pub fn is_crowded(&self, most: Duration) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let state = self.state();
+        waiting > 0 && state.queue_wait(Instant::now(), waiting, state.usual_tokens) > most
     }
 
     /// The limits in force, before the share.
@@ -304,14 +315,15 @@ impl State {
         self.in_flight += 1;
         self.demand.1 += 1.0;
         self.demand.2 += tokens as f64;
+        self.usual_tokens += (tokens as f64 - self.usual_tokens) / 8.0;
         Ok(())
     }
 
     /// About how long a request waits that comes after `ahead` others.
-    fn queue_wait(&self, now: Instant, ahead: usize, tokens: u64) -> Duration {
+    fn queue_wait(&self, now: Instant, ahead: usize, tokens: f64) -> Duration {
         let (requests, token_rate) = self.rates(now);
         let each = |rate: Option<f64>, amount: f64| rate.filter(|r| *r > 0.0).map_or(0.0, |rate| amount / rate);
-        let gap = each(requests, 1.0).max(each(token_rate, tokens as f64));
+        let gap = each(requests, 1.0).max(each(token_rate, tokens));
         let next = self.hold_until.max(self.request_at).max(self.token_at).min(now + seconds(3_600.0));
         next.saturating_duration_since(now) + seconds(gap * ahead as f64)
     }

@@ -167,8 +167,10 @@ fn without_quorum(verdict: &mut Verdict, votes: &[Vote], (given, needed, of): (u
     } else if all(OVER_BUDGET) {
         verdict.outcome = Outcome::OverBudget;
     }
-    let errors: Vec<String> =
-        votes.iter().filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?))).collect();
+    let errors: Vec<String> = votes
+        .iter()
+        .filter_map(|v| Some(format!("{}: {}", v.judge, v.error.as_deref()?.trim_start_matches(FINAL))))
+        .collect();
     verdict.explanation = format!("{given} of {of} judges voted, needed: {needed}; {}", errors.join("; "));
 }
 

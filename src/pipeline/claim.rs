@@ -29,6 +29,12 @@ use tokio::time::Instant;
 /// Most jobs that one statement claims.
 const CLAIM_MAX: usize = 500;
 
+/// A wait for a judge's place from which on jobs are claimed a few at a time.
+const CROWDED: Duration = Duration::from_secs(5);
+
+/// Jobs claimed at once while a judge is crowded.
+const TRICKLE: usize = 8;
+
 /// Attempts beyond `attempts_max` that may vanish with their process until the job is taken to be the cause.
 const CRASHES_MAX: u32 = 3;
 
@@ -61,7 +67,15 @@ impl Worker {
             if permits.available_permits() < config.concurrency / 8 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            let free = (permits.available_permits() + 1).min(CLAIM_MAX);
+            let mut free = (permits.available_permits() + 1).min(CLAIM_MAX);
+            if self.app.bench.judges.pacers().any(|(_, pacer)| pacer.is_crowded(CROWDED)) {
+                // Most of what would be claimed would be given back; a few, so that other judges' jobs go on.
+                self.idle(Duration::from_millis(100)).await;
+                if self.life.soft.is_cancelled() {
+                    return;
+                }
+                free = free.min(TRICKLE);
+            }
             match self.claim(free).await {
                 Ok(batch) if !batch.is_empty() => self.hand_out(batch, first, &permits),
                 Ok(_) => self.idle(poll).await,

@@ -54,7 +54,8 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let guarded = self.tracker.track_future(task);
+        // Boxed first: a large future would be copied at each wrapping.
+        let guarded = self.tracker.track_future(Box::pin(task));
         tokio::spawn(async move {
             if futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(guarded)).await.is_err() {
                 tracing::error!(task = name, "a piece of work panicked; it will be tried again");

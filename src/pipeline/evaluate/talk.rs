@@ -25,6 +25,9 @@ use tokio::time::Instant;
 /// How long a worker waits for its place under a judge's limit; for longer the job is given back.
 const ADMIT_WAIT: Duration = Duration::from_secs(10);
 
+/// How long a job that was held up by a limit stays away at most.
+const HELD_UP_WAIT: Duration = Duration::from_secs(5);
+
 /// Requests answered with 429 that are sent again at once when their time has come; after them the job is given back.
 const THROTTLES_MAX: u32 = 4;
 
@@ -134,7 +137,8 @@ impl<'a> Talk<'a> {
             Ok(permit) => permit,
             Err(wait) => {
                 self.bench.ledger.settle(held, Amount::default());
-                self.failure = Failure { wait: Some(wait), free: true };
+                // Not as long as it would wait here: another worker may have a place sooner.
+                self.failure = Failure { wait: Some(wait.min(HELD_UP_WAIT)), free: true };
                 self.vote.error = Some("held_up: the limit of requests or tokens a minute".to_owned());
                 return Err(Next::Stop);
             }

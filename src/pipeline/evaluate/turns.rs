@@ -49,7 +49,8 @@ pub(super) async fn ask_panel(bench: &Bench, question: &Question, job: &Job, bou
 
 async fn together(bench: &Bench, question: &Question, job: &Job, bounds: &Bounds, answers: &mut Answers) {
     let open = panel::still_to_ask(&question.rubric.panel, &job.votes);
-    let mut calls: FuturesUnordered<_> = open.iter().map(|seat| ask_judge(bench, question, job, seat)).collect();
+    let mut calls: FuturesUnordered<_> =
+        open.iter().map(|seat| Box::pin(ask_judge(bench, question, job, seat))).collect();
     loop {
         tokio::select! {
             next = calls.next() => match next {
