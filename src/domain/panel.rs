@@ -22,8 +22,13 @@ impl Stack {
     /// P(pass), 0 to 1, given the votes in the model's order; missing and surplus votes count for nothing.
     #[must_use]
     pub fn probability(&self, votes: &[Option<bool>]) -> f64 {
-        let moved: f64 = self.weights.iter().zip(votes).map(|(w, vote)| w * sign(*vote)).sum();
-        1.0 / (1.0 + (-(self.intercept + moved)).exp())
+        1.0 / (1.0 + (-self.log_odds(votes)).exp())
+    }
+
+    /// The same as log-odds: 0 is even.
+    #[must_use]
+    pub fn log_odds(&self, votes: &[Option<bool>]) -> f64 {
+        self.intercept + self.weights.iter().zip(votes).map(|(w, vote)| w * sign(*vote)).sum::<f64>()
     }
 }
 
@@ -58,6 +63,28 @@ impl PanelModel {
     /// P(pass) after the votes that are there, by judge; `None` before the first vote, or when a judge is not in the model.
     #[must_use]
     pub fn probability(&self, votes: &[(&str, bool)]) -> Option<f64> {
+        let (asked, last) = self.placed(votes)?;
+        Some(self.prefixes.get(last)?.probability(&asked))
+    }
+
+    /// Whether P stays on its side of one half, whatever those who are still open say, and whichever of them say anything.
+    #[must_use]
+    pub fn is_settled(&self, votes: &[(&str, bool)], open: &[&str]) -> bool {
+        let Some((asked, last)) = self.placed(votes) else { return false };
+        let is_open: Vec<bool> = self.judges.iter().map(|judge| open.contains(&judge.as_str())).collect();
+        let mut sides = (last..self.judges.len()).filter(|k| *k == last || is_open[*k]).map(|k| {
+            let stack = self.prefixes.get(k)?;
+            let now = stack.log_odds(&asked);
+            let moved: f64 = stack.weights.iter().zip(&is_open).filter(|(_, open)| **open).map(|(w, _)| w.abs()).sum();
+            let (low, high) = (now - moved >= 0.0, now + moved >= 0.0);
+            (low == high).then_some(low)
+        });
+        let first = sides.next().flatten();
+        first.is_some() && sides.all(|side| side == first)
+    }
+
+    /// The votes in the model's order, and the place of the last judge that voted.
+    fn placed(&self, votes: &[(&str, bool)]) -> Option<(Vec<Option<bool>>, usize)> {
         let place = |name: &str| self.judges.iter().position(|judge| judge == name);
         let mut asked = vec![None; self.judges.len()];
         let mut last = None;
@@ -66,7 +93,7 @@ impl PanelModel {
             asked[at] = Some(*passes);
             last = last.max(Some(at));
         }
-        Some(self.prefixes.get(last?)?.probability(&asked))
+        Some((asked, last?))
     }
 }
 
@@ -92,5 +119,26 @@ mod tests {
         assert!((split - 1.0 / (1.0 + 1.5_f64.exp())).abs() < 1e-12, "{split}");
         let alone = p(&[("b", false)]).expect("known");
         assert!((alone - 1.0 / (1.0 + 2.0_f64.exp())).abs() < 1e-12, "a missing vote counts for nothing");
+    }
+
+    #[test]
+    fn it_is_settled_only_when_no_later_prefix_could_turn_it() {
+        let stack = |intercept, weights: &[f64]| Stack { intercept, weights: weights.to_vec() };
+        let of = |last: Stack| PanelModel {
+            judges: ["a", "b"].map(str::to_owned).to_vec(),
+            prefixes: vec![stack(0.0, &[2.0]), last],
+            ..PanelModel::default()
+        };
+        let strong = of(stack(0.0, &[2.0, 1.0]));
+        assert!(strong.is_settled(&[("a", true)], &["b"]));
+        assert!(strong.is_settled(&[("a", false)], &["b"]));
+        assert!(!strong.is_settled(&[("b", true)], &["a"]), "the stronger one is still open");
+        assert!(strong.is_settled(&[("b", true)], &[]), "nobody is open");
+        assert!(!of(stack(1.5, &[2.0, 1.0])).is_settled(&[("a", false)], &["b"]), "the intercept and b outweigh a");
+        assert!(
+            !of(stack(0.0, &[2.0, -3.0])).is_settled(&[("a", true)], &["b"]),
+            "a judge that is wrong tells something too"
+        );
+        assert!(!strong.is_settled(&[], &["a", "b"]));
     }
 }

@@ -38,21 +38,6 @@ impl Known<'_> {
         self.model?.probability(&given(votes, pass))
     }
 
-    /// The least and the greatest P(pass) that the votes still to come could lead to.
-    fn bounds(&self, votes: &[Vote], open: &[&str], pass: f64) -> Option<(f64, f64)> {
-        let model = self.model?;
-        let full = model.prefixes.last()?;
-        let place = |name: &str| model.judges.iter().position(|judge| judge == name);
-        let weight = |name: &str| full.weights.get(place(name)?).copied();
-        let mut z = full.intercept;
-        for (judge, passes) in given(votes, pass) {
-            z += weight(judge)? * crate::domain::panel::sign(Some(passes));
-        }
-        let swing: f64 = open.iter().map(|judge| weight(judge).map(f64::abs)).sum::<Option<f64>>()?;
-        let p = |z: f64| 1.0 / (1.0 + (-z).exp());
-        Some((p(z - swing), p(z + swing)))
-    }
-
     /// The votes with their weights, for `combine`.
     #[must_use]
     pub fn weighted(&self, rule: Combine, votes: &[Vote]) -> Vec<(f64, f64)> {
@@ -111,10 +96,8 @@ pub fn stopped(rubric: &Rubric, votes: &[Vote], known: &Known) -> Option<Stopped
     // Where the probability is the verdict, it is what must not change.
     let by_labels =
         rubric.combine == Combine::Weighted && !matches!(rubric.output, Output::Score { .. } | Output::Claims { .. });
-    let decided = match p.filter(|_| by_labels) {
-        Some(p) => {
-            known.bounds(votes, &open, rubric.pass).is_some_and(|(low, high)| low >= 0.5 || (high < 0.5 && p < 0.5))
-        }
+    let decided = match known.model.filter(|_| by_labels && p.is_some()) {
+        Some(model) => model.is_settled(&self::given(votes, rubric.pass), &open),
         None => passes(&with(0.0)) == Some(now) && passes(&with(1.0)) == Some(now),
     };
     if asked >= quorum(of) && decided {
@@ -244,6 +227,24 @@ mod tests {
         assert!(known.weight(Combine::Weighted, "c").abs() < 1e-12, "worse than a coin: not listened to");
         assert!((known.weight(Combine::Weighted, "b") - 1.0).abs() < 1e-12);
         assert!((known.weight(Combine::Mean, "a") - 1.0).abs() < 1e-12, "learnt weights are for `weighted`");
+    }
+
+    #[test]
+    fn where_labels_give_the_verdict_they_also_say_whether_it_is_decided() {
+        let better = crate::domain::rubric::Better::Higher;
+        let boolean = Rubric { output: Output::Boolean { better }, ..rubric(None, Combine::Weighted) };
+        let stack = |intercept, weights: &[f64]| crate::domain::panel::Stack { intercept, weights: weights.to_vec() };
+        let model = |intercept| PanelModel {
+            judges: boolean.panel.clone(),
+            prefixes: vec![stack(0.0, &[3.0]), stack(0.0, &[3.0, 1.0]), stack(intercept, &[3.0, 1.0, 0.5])],
+            ..PanelModel::default()
+        };
+        let none = BTreeMap::new();
+        let votes = [vote("a", Some(0.0), None), vote("b", Some(0.0), None)];
+        let (even, kind) = (model(0.0), model(5.0));
+        let by = |model| stopped(&boolean, &votes, &Known { weights: &none, model: Some(model) });
+        assert_eq!(by(&even), Some(Stopped::Decided { asked: 2, of: 3 }));
+        assert_eq!(by(&kind), None, "with the last judge it would pass, without it it fails");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked.
+//! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked, and the order
+//! in which they are best asked.
 //!
 //! Fitted by `benches/votes` and, with the calibration, by `cli`. Follows Wolpert's stacking with the likelihood of logistic
 //! regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's `LogisticRegression(C=1)`, whose
@@ -18,6 +19,11 @@ const STEPS_MAX: usize = 100;
 /// `None` when there is nothing to learn: no items, or all of one kind.
 #[must_use]
 pub fn fit(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<Stack> {
+    Some(fitted(votes, truth)?.0)
+}
+
+/// The fit and what it leaves unexplained: the penalised negative log-likelihood.
+fn fitted(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<(Stack, f64)> {
     let judges = votes.first()?.len();
     if votes.len() != truth.len() || truth.iter().all(|t| *t) || truth.iter().all(|t| !*t) {
         return None;
@@ -48,7 +54,35 @@ pub fn fit(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<Stack> {
             break;
         }
     }
-    Some(Stack { intercept: beta[0], weights: beta.split_off(1) })
+    Some((Stack { intercept: beta[0], weights: beta.split_off(1) }, loss))
+}
+
+/// The order in which to ask the judges: each time the one that explains most of what the earlier ones leave unexplained, for
+/// its cost. `costs` has one positive number a judge, in any unit. Those of whom nothing can be learnt stay as listed.
+///
+/// The way not taken: by each judge's own accuracy, which puts a judge second that only repeats the first.
+#[must_use]
+pub fn order(votes: &[Vec<Option<bool>>], truth: &[bool], costs: &[f64]) -> Vec<usize> {
+    let pick = |columns: &[usize]| -> Vec<Vec<Option<bool>>> {
+        votes.iter().map(|row| columns.iter().map(|j| row[*j]).collect()).collect()
+    };
+    let mut open: Vec<usize> = (0..costs.len()).collect();
+    let mut chosen = Vec::with_capacity(open.len());
+    let mut left = fitted(&pick(&chosen), truth).map(|(_, loss)| loss);
+    while let Some(now) = left {
+        let gains = open.iter().enumerate().filter_map(|(at, judge)| {
+            let with: Vec<usize> = chosen.iter().copied().chain([*judge]).collect();
+            let (_, loss) = fitted(&pick(&with), truth)?;
+            Some((at, loss, (now - loss) / costs[*judge]))
+        });
+        // Of equals the one that is listed first.
+        let best = gains.reduce(|best, next| if next.2 > best.2 { next } else { best });
+        let Some((at, loss, _)) = best else { break };
+        chosen.push(open.remove(at));
+        left = Some(loss);
+    }
+    chosen.extend(open);
+    chosen
 }
 
 /// One model for each number of judges asked, in the order of the columns; empty when there is nothing to learn.
@@ -175,6 +209,18 @@ mod tests {
                 assert_eq!(Some(pass), decided["verdict"][i].as_u64(), "item {i} at {tau}");
             }
         }
+    }
+
+    #[test]
+    fn a_judge_that_only_repeats_another_is_asked_late() {
+        // Right 8 of 10 times, the same once more, and one that is right 7 of 10 times but errs elsewhere.
+        let truth: Vec<bool> = (0..100).map(|n| n % 2 == 0).collect();
+        let says = |n: usize, wrong: &[usize]| Some(truth[n] != wrong.contains(&(n / 2 % 10)));
+        let rows: Vec<Vec<Option<bool>>> =
+            (0..100).map(|n| vec![says(n, &[0, 1, 2]), says(n, &[8, 9]), says(n, &[8, 9])]).collect();
+        assert_eq!(order(&rows, &truth, &[1.0; 3]), [1, 0, 2]);
+        assert_eq!(order(&rows, &truth, &[1.0, 60.0, 1.0]), [2, 0, 1], "the same news for less");
+        assert_eq!(order(&rows, &[true; 100], &[1.0; 3]), [0, 1, 2], "nothing to learn");
     }
 
     #[test]
