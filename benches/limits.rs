@@ -1,9 +1,10 @@
 //! Limits and faults: how much of a limit is used, how many 429s that costs, and what becomes of jobs when one in ten requests fails.
 //!
 //! `make limits`. Worker processes (`assize serve --roles work`) judge a queue against the simulated judge in a process of its
-//! own; the figures are the judge's (`/stats`), not ours. Sustained use = verdicts given between the third second and
-//! nine tenths of the jobs, as part of what the limit allows in that time. The way not taken: a clock and a judge in this process,
-//! which would measure our arithmetic.
+//! own; the figures are the judge's (`/stats`), not ours. Sustained use = verdicts given from five seconds after the first (until
+//! then workers divide the limit) to when no more jobs are left than workers may have waiting (twelve seconds' worth; from
+//! then on some run dry), as part of what the limit allows in that time. The way not taken: a clock and a judge in this
+//! process, which would measure our arithmetic.
 //!
 //! `cargo bench --bench limits -- --only 600`
 
@@ -25,6 +26,9 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
 const RUBRIC: &str = "name: judged\npanel: default\nprompt: |\n  {{ question }}\n  {{ context }}\n  {{ answer }}\n";
+
+/// Seconds after the first verdict that are not sustained: workers that have just come take their share a little later.
+const WARM_UP: f64 = 5.0;
 
 /// One setting.
 struct Case {
@@ -258,8 +262,9 @@ async fn summary(case: &Case, seconds: &[Second], store: &Store) -> Value {
         .expect("a count");
     let last = seconds.last().copied().unwrap_or_default();
     // Warm-up and the tail, in which no work is left, are not sustained.
-    let begin = seconds.iter().find(|s| s.answered > 0.0).map_or(0.0, |s| s.at) + 2.0;
-    let full = case.jobs as f64 * 0.9;
+    let begin = seconds.iter().find(|s| s.answered > 0.0).map_or(0.0, |s| s.at) + WARM_UP;
+    let waiting = case.per_second.unwrap_or(10.0) * 12.0;
+    let full = case.jobs as f64 - waiting;
     let within: Vec<&Second> = seconds.iter().filter(|s| s.at >= begin && s.answered <= full).collect();
     let rate = |of: fn(&Second) -> f64| {
         let (first, last) = (within.first()?, within.last()?);

@@ -47,6 +47,7 @@ def main(traces_path, verdicts_path, requests_path):
                 wrong.append(f"{where} {judge}: score {score} is not what the mock computes")
             elif not (vote["reason"] or "").startswith(f"[{judge}]"):
                 wrong.append(f"{where} {judge}: the reason is not that of the mock")
+    wrong += [f"{r['judge']}: a request whose instructions hold no canary" for r in requests if not r["canary"]]
     for why in wrong:
         print(f"wrong: {why}", file=sys.stderr)
     votes = [vote for v in verdicts for vote in v["votes"]]

@@ -18,6 +18,12 @@ const PROBES: usize = 4;
 /// How far requests may bunch together after a pause, as time at the full rate: providers count in windows shorter than a minute.
 const BUNCH: Duration = Duration::from_millis(250);
 
+/// Part of a limit that several workers use together.
+const SHARED: f64 = 0.985;
+
+/// Requests that wait for the first reply of an unknown endpoint; more come back a moment later.
+const FIRST_WAITING: usize = 32;
+
 /// Time over which 429s are counted.
 const STRETCH: Duration = Duration::from_secs(10);
 
@@ -75,9 +81,11 @@ pub struct Pacer {
 struct State {
     configured: Limits,
     advertised: Limits,
-    /// Our part of the limit, 0 to 1, and the next one, taken a tick later when it is greater.
+    /// Our part of the limit, 0 to 1, and the latest two divisions: a greater part is taken when both have given it.
     share: f64,
-    next_share: f64,
+    divided: [f64; 2],
+    /// Whether others use the limit too.
+    is_shared: bool,
     share_until: Option<Instant>,
     /// What 429s without a known reason have cut the rate to, 0 to 1, and when that was last changed.
     factor: f64,
@@ -96,8 +104,9 @@ struct State {
     stretch: (Instant, u32, u32),
     /// Requests and tokens since the demand was last asked for, and when that was.
     demand: (Instant, f64, f64),
-    /// Tokens of a request, of late.
+    /// Tokens of a request, and the demand, of late.
     usual_tokens: f64,
+    usual_demand: f64,
 }
 
 /// The right to send one request. Dropped without [`Permit::end`] it counts as failed.
@@ -120,7 +129,8 @@ impl Pacer {
             configured,
             advertised: Limits::default(),
             share,
-            next_share: share,
+            divided: [share; 2],
+            is_shared: false,
             share_until: None,
             factor: 1.0,
             factor_at: now,
@@ -134,6 +144,7 @@ impl Pacer {
             stretch: (now, 0, 0),
             demand: (now, 0.0, 0.0),
             usual_tokens: 0.0,
+            usual_demand: 0.0,
         };
         Self {
             state: Mutex::new(state),
@@ -156,6 +167,9 @@ impl Pacer {
         let position = Waiting::join(&self.waiting);
         if position.ahead == 0 && self.state().take(start, tokens).is_ok() {
             return Ok(Permit { pacer: self, reserved: tokens, ended: false });
+        }
+        if position.ahead >= FIRST_WAITING && self.state().is_unknown() {
+            return Err(LOOK_AGAIN);
         }
         let expected = self.state().queue_wait(start, position.ahead, tokens as f64);
         if expected > most {
@@ -210,12 +224,13 @@ impl Pacer {
         self.state().limits()
     }
 
-    /// Our share of the limit from now on, believed until `until`. A greater one is taken one call later, when those whose
-    /// share became smaller have heard of it; unless nobody else is there.
+    /// Our share of the limit from now on, believed until `until`. A greater one is taken two calls later, when those whose
+    /// share became smaller have surely heard of it; unless nobody else is there.
     pub fn set_share(&self, share: f64, alone: bool, until: Instant) {
         let mut state = self.state();
-        state.share = if alone { share } else { share.min(state.next_share) };
-        state.next_share = share;
+        state.share = if alone { share } else { state.divided.iter().copied().fold(share, f64::min) };
+        state.divided = [state.divided[1], share];
+        state.is_shared = !alone;
         state.share_until = Some(until);
         drop(state);
         self.freed.notify_waiters();
@@ -234,7 +249,10 @@ impl Pacer {
         let limits = state.limits();
         let mean = if requests > 0.0 { tokens / requests } else { 0.0 };
         let part = |amount: f64, limit: Option<f64>| limit.map_or(0.0, |limit| amount / seconds / (limit / 60.0));
-        part(requests + waiting, limits.requests).max(part(tokens + waiting * mean, limits.tokens))
+        let now = part(requests + waiting, limits.requests).max(part(tokens + waiting * mean, limits.tokens));
+        // Up at once and down slowly: a worker whose jobs are away for a second has not stopped.
+        state.usual_demand = now.max(0.7 * state.usual_demand);
+        state.usual_demand
     }
 }
 
@@ -286,7 +304,9 @@ impl State {
     fn rates(&self, now: Instant) -> (Option<f64>, Option<f64>) {
         let limits = self.limits();
         let believed = self.share_until.is_none_or(|until| now < until);
-        let part = if believed { self.share * self.factor } else { 0.0 };
+        // Several workers bunch at the same moment now and then: a little is left free for that.
+        let spare = if self.is_shared { SHARED } else { 1.0 };
+        let part = if believed { self.share * self.factor * spare } else { 0.0 };
         (limits.requests.map(|l| l / 60.0 * part), limits.tokens.map(|l| l / 60.0 * part))
     }
 
@@ -294,7 +314,7 @@ impl State {
     fn take(&mut self, now: Instant, tokens: u64) -> Result<(), Duration> {
         self.recover(now);
         let window = self.window.map_or(usize::MAX, whole);
-        let window = if self.known || self.limits() != Limits::default() { window } else { window.min(PROBES) };
+        let window = if self.is_unknown() { window.min(PROBES) } else { window };
         if self.in_flight >= window {
             return Err(LOOK_AGAIN);
         }
@@ -319,6 +339,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether no reply has shown yet what the endpoint allows.
+    fn is_unknown(&self) -> bool {
+        !self.known && self.limits() == Limits::default()
+    }
+
     /// About how long a request waits that comes after `ahead` others.
     fn queue_wait(&self, now: Instant, ahead: usize, tokens: f64) -> Duration {
         let (requests, token_rate) = self.rates(now);
@@ -328,10 +353,11 @@ impl State {
         next.saturating_duration_since(now) + seconds(gap * ahead as f64)
     }
 
-    /// What was cut grows back: half a point of the rate a second.
+    /// What was cut grows back: half a point of the rate a second, five where the endpoint itself has said what it allows.
     fn recover(&mut self, now: Instant) {
         if self.factor < 1.0 {
-            self.factor = (self.factor + 0.005 * (now - self.factor_at).as_secs_f64()).min(1.0);
+            let speed = if self.advertised == Limits::default() { 0.005 } else { 0.05 };
+            self.factor = (self.factor + speed * (now - self.factor_at).as_secs_f64()).min(1.0);
         }
         self.factor_at = now;
     }
@@ -469,16 +495,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_shrinks_at_once_and_grows_a_call_later() {
+    async fn a_share_shrinks_at_once_and_grows_two_calls_later() {
         let pacer = Pacer::new(rpm(600.0), true);
         let until = Instant::now() + LONG;
         assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(2)).await, 0, "nothing is ours yet");
+        for _ in 0..2 {
+            pacer.set_share(0.5, false, until);
+            assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(2)).await, 0, "the others may not have heard of us");
+        }
         pacer.set_share(0.5, false, until);
-        assert_eq!(sent(&pacer, (1, 1), Duration::from_secs(2)).await, 0, "the others have not heard of us");
-        pacer.set_share(0.5, false, until);
-        assert!((50..=52).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
+        assert!((49..=52).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
         pacer.set_share(0.25, false, until);
-        assert!((25..=26).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
+        assert!((23..=26).contains(&sent(&pacer, (1, 1), Duration::from_secs(10)).await));
         pacer.set_share(1.0, true, until);
         let alone = sent(&pacer, (1, 1), Duration::from_secs(10)).await;
         assert!((98..=104).contains(&alone), "{alone}");

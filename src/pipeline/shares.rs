@@ -1,7 +1,7 @@
 //! Dividing the limits of judges among the live workers.
 //!
 //! One loop a process with the role work, once a second. Its rule: every worker reads the same rows and computes the same
-//! division, so none has to be asked; a share shrinks at once and grows a second later, so that together they never exceed
+//! division, so none has to be asked; a share shrinks at once and grows two seconds later, so that together they never exceed
 //! the limit; a dead worker's share is free when its row runs out. The way not taken: an elected worker that hands out permits.
 
 use super::note;

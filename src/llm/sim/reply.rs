@@ -62,7 +62,7 @@ pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
         .or_else(|| request.pointer("/tools/0/function/parameters"));
     let wants_json = schema.is_some() || system.contains("JSON object") || request.get("response_format").is_some();
     if !wants_json {
-        return format!("[simulated] {} VERDICT: {}", verdict.reason, in_words(system, verdict.score));
+        return format!("[simulated] {}\nVERDICT: {}", verdict.reason, in_words(system, verdict.score));
     }
     let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
     let mut object = serde_json::Map::new();
