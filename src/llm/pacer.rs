@@ -218,6 +218,12 @@ impl Pacer {
         waiting > 0 && state.queue_wait(Instant::now(), waiting, state.usual_tokens) > most
     }
 
+    /// The part of the limit that is ours, 0 to 1.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.state().share
+    }
+
     /// The limits in force, before the share.
     #[must_use]
     pub fn limits(&self) -> Limits {
