@@ -1,6 +1,6 @@
 //! Step 5: free permits → leases; the worker loop.
 //!
-//! Started by `pipeline::start`. Its rule: never more jobs are claimed than can be evaluated at once, every job is settled before
+//! Started by `pipeline::start`. Its rule: no more jobs are claimed than there are permits in hand, every job is settled before
 //! its lease runs out, and a soft stop ends only the claiming. The way not taken: polling into a local queue, whose jobs
 //! wait under a lease that nobody works on.
 
@@ -29,6 +29,9 @@ use tokio::time::Instant;
 /// Most jobs that one statement claims.
 const CLAIM_MAX: usize = 500;
 
+/// Loops that claim: while one reads its jobs and traces, the permits that become free meanwhile are the other's.
+const CLAIMERS: usize = 2;
+
 /// A wait for a judge's place from which on jobs are claimed a few at a time.
 const CROWDED: Duration = Duration::from_secs(5);
 
@@ -42,7 +45,10 @@ const CRASHES_MAX: u32 = 3;
 pub fn start(app: &Arc<App>, life: &Lifecycle) {
     let recorder = Recorder::start(app, life);
     let worker = Worker { app: Arc::clone(app), recorder, life: life.clone() };
-    life.spawn("claim", worker.run());
+    let permits = Arc::new(Semaphore::new(app.bench.config.work.concurrency));
+    for _ in 0..CLAIMERS {
+        life.spawn("claim", worker.clone().run(Arc::clone(&permits)));
+    }
 }
 
 #[derive(Clone)]
@@ -53,13 +59,12 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self) {
+    async fn run(self, permits: Arc<Semaphore>) {
         let config = &self.app.bench.config.work;
-        let permits = Arc::new(Semaphore::new(config.concurrency));
         let poll = Duration::from_millis(config.poll_ms);
-        while let Some(first) = self.permit(&permits).await {
+        while let Some(mut held) = self.permit(&permits).await {
             if self.app.queue_paused.load(Ordering::Relaxed) {
-                drop(first);
+                drop(held);
                 self.idle(poll.max(Duration::from_millis(200))).await;
                 continue;
             }
@@ -67,17 +72,22 @@ impl Worker {
             if permits.available_permits() < config.concurrency / 8 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            let mut free = (permits.available_permits() + 1).min(CLAIM_MAX);
+            let mut most = CLAIM_MAX;
             if self.app.bench.judges.pacers().any(|(_, pacer)| pacer.is_crowded(CROWDED)) {
                 // Most of what would be claimed would be given back; a few, so that other judges' jobs go on.
                 self.idle(Duration::from_millis(100)).await;
                 if self.life.soft.is_cancelled() {
                     return;
                 }
-                free = free.min(TRICKLE);
+                most = TRICKLE;
             }
-            match self.claim(free).await {
-                Ok(batch) if !batch.is_empty() => self.hand_out(batch, first, &permits),
+            // Taken before the claim: a job that was claimed has its permit.
+            let more = u32::try_from(permits.available_permits().min(most - 1)).unwrap_or_default();
+            if let Ok(rest) = Arc::clone(&permits).try_acquire_many_owned(more) {
+                held.merge(rest);
+            }
+            match self.claim(held.num_permits()).await {
+                Ok(batch) if !batch.is_empty() => self.hand_out(batch, held),
                 Ok(_) => self.idle(poll).await,
                 Err(error) => {
                     note(&self.app, &error, "jobs could not be claimed, trying again");
@@ -144,16 +154,9 @@ impl Worker {
         }
     }
 
-    fn hand_out(
-        &self,
-        batch: Vec<(Lease<Job>, Option<Arc<Trace>>)>,
-        first: OwnedSemaphorePermit,
-        permits: &Arc<Semaphore>,
-    ) {
-        let mut first = Some(first);
+    fn hand_out(&self, batch: Vec<(Lease<Job>, Option<Arc<Trace>>)>, mut held: OwnedSemaphorePermit) {
         for (lease, trace) in batch {
-            // Only this loop takes permits, so there is one for each of the jobs that were claimed.
-            let permit = first.take().or_else(|| Arc::clone(permits).try_acquire_owned().ok());
+            let permit = held.split(1);
             let worker = self.clone();
             self.life.spawn_contained("evaluate", async move {
                 worker.app.bench.metrics.in_hand.inc();
