@@ -15,7 +15,7 @@ use crate::llm::judges::Judges;
 use crate::rubrics::catalog::{Catalog, CatalogError};
 use crate::runtime::metrics::Metrics;
 use crate::sinks::{self, SinkError};
-use crate::store::budgets::Ledger;
+use crate::store::ledger::Ledger;
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};

@@ -116,13 +116,11 @@ async fn judging(database: &Database, findings: &mut Findings) {
     }
     let now = SystemClock.now();
     let spend = database.store.spend(now - chrono::TimeDelta::days(1)).await.unwrap_or_default();
-    for (budget, subject, period, starts_at, amount) in spend {
-        let length = if period == "hour" { chrono::TimeDelta::hours(1) } else { chrono::TimeDelta::days(1) };
-        if now < starts_at + length {
-            let whom = if subject.is_empty() { String::new() } else { format!(" of {subject}") };
-            let text = format!("{:.4} USD and {:.0} tokens spent or reserved this {period}", amount.usd, amount.tokens);
-            findings.say(format!("budget {budget}{whom}"), true, text);
-        }
+    for row in spend.into_iter().filter(|row| row.starts_at == row.period.start(now)) {
+        let whom = if row.subject.is_empty() { String::new() } else { format!(" of {}", row.subject) };
+        let (usd, tokens, period) = (row.amount.usd, row.amount.tokens, row.period.as_str());
+        let text = format!("{usd:.4} USD and {tokens:.0} tokens spent or reserved this {period}");
+        findings.say(format!("budget {}{whom}", row.budget), true, text);
     }
 }
 

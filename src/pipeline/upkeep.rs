@@ -6,6 +6,7 @@
 use super::note;
 use crate::app::App;
 use crate::store::StoreError;
+use crate::store::budget_spend::Period;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -127,7 +128,7 @@ fn show_judging(app: &App) {
             }
         }
     }
-    let mut parts: std::collections::BTreeMap<(String, &str), f64> = std::collections::BTreeMap::new();
+    let mut parts: std::collections::BTreeMap<(String, Period), f64> = std::collections::BTreeMap::new();
     for (budget, _, period, part) in app.bench.ledger.parts(app.bench.clock.now()) {
         // The fullest of its subjects: tenants are no label.
         let fullest = parts.entry((budget, period)).or_default();
@@ -135,6 +136,6 @@ fn show_judging(app: &App) {
     }
     metrics.budget_part.reset();
     for ((budget, period), part) in parts {
-        metrics.budget_part.with_label_values(&[budget.as_str(), period]).set(part);
+        metrics.budget_part.with_label_values(&[budget.as_str(), period.as_str()]).set(part);
     }
 }

@@ -5,13 +5,14 @@
 //! taken: a trait for each table; Postgres is never faked.
 
 pub mod batches;
-pub mod budgets;
+pub mod budget_spend;
 pub mod cluster;
 mod columns;
 pub mod endpoint_traits;
 mod error;
 pub mod inbox;
 pub mod jobs;
+pub mod ledger;
 pub mod limit_shares;
 pub mod outbox;
 pub mod panel_models;

@@ -18,7 +18,7 @@ use crate::llm::judges::JudgeHandle;
 use crate::llm::{batch, tokens};
 use crate::runtime::cpu;
 use crate::store::batches::{Asked, Item};
-use crate::store::budgets::Amount;
+use crate::store::budget_spend::Amount;
 use chrono::TimeDelta;
 use serde_json::json;
 use std::sync::Arc;

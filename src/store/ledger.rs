@@ -1,4 +1,4 @@
-//! Table `budget_spend`, and the ledger through which every call is paid.
+//! The ledger through which every call is paid.
 //!
 //! Asked by `pipeline::evaluate` before and after each call, by `pipeline::assemble` for the rate that is left, kept up by
 //! `pipeline::upkeep`. Its rule: what a call may cost at most is reserved before it and trued up after; a worker reserves in
@@ -6,10 +6,11 @@
 //! has reserved. Near the end less is sampled, and the rate goes into the inclusion probability. The way not taken: counting
 //! what was spent afterwards, by which time it is spent.
 
+use super::budget_spend::{Amount, Period, Spend};
 use super::{Store, StoreError};
 use crate::config::{Budget, Per};
 use crate::domain::verdict::TraceLabels;
-use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,36 +20,12 @@ const ADVANCE: f64 = 0.02;
 /// The lowest rate to which sampling goes near the end of a budget; never nothing, which would bias every estimate.
 const RATE_MIN: f64 = 1.0 / 64.0;
 
-/// Money and tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Amount {
-    /// US dollars.
-    pub usd: f64,
-    /// Tokens, prompt and answer.
-    pub tokens: f64,
-}
-
-impl Amount {
-    fn plus(self, more: Self) -> Self {
-        Self { usd: self.usd + more.usd, tokens: self.tokens + more.tokens }
-    }
-
-    fn minus(self, less: Self) -> Self {
-        Self { usd: self.usd - less.usd, tokens: self.tokens - less.tokens }
-    }
-
-    fn fits(self, into: Self) -> bool {
-        // A billionth of play: sums of floats.
-        self.usd <= into.usd + 1e-9 && self.tokens <= into.tokens + 1e-6
-    }
-}
-
-/// One row of spend: budget, subject, period and its start.
+/// What a call is paid from: a budget, by its place in the configuration, for a subject in a period.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Account {
     budget: usize,
     subject: String,
-    period: &'static str,
+    period: Period,
     starts_at: DateTime<Utc>,
 }
 
@@ -114,9 +91,9 @@ impl Ledger {
             let Some(subject) = subject.filter(|s| budget.per == Per::All || budget.only.accept(Some(s))) else {
                 continue;
             };
-            for period in ["hour", "day"] {
+            for period in Period::ALL {
                 if limit(budget, period).is_some() {
-                    let starts_at = start_of(period, now);
+                    let starts_at = period.start(now);
                     accounts.push(Account { budget: n, subject: subject.to_owned(), period, starts_at });
                 }
             }
@@ -190,8 +167,7 @@ impl Ledger {
         let share = |of: f64| if of.is_finite() { of * ADVANCE } else { 0.0 };
         let missing = {
             let purse = self.purses().get(account).copied().unwrap_or_default();
-            let need = purse.used.plus(amount).minus(purse.advanced);
-            Amount { usd: need.usd.max(0.0), tokens: need.tokens.max(0.0) }
+            purse.used.plus(amount).minus(purse.advanced).at_least_zero()
         };
         let ample = Amount { usd: missing.usd.max(share(limit.usd)), tokens: missing.tokens.max(share(limit.tokens)) };
         for wanted in [ample, missing] {
@@ -213,7 +189,7 @@ impl Ledger {
             let purse = self.purses().get(account).copied().unwrap_or_default();
             return Ok(purse.advanced.plus(wanted).fits(limit));
         };
-        store.add_spend((&self.budgets[account.budget].name, account), wanted, limit).await
+        store.add_spend(&self.row(account, wanted), limit).await
     }
 
     /// Corrects what was settled earlier, when more is known: by the part of a batched call that was estimated wrongly.
@@ -222,9 +198,18 @@ impl Ledger {
         let mut purses = self.purses();
         for account in accounts {
             let purse = purses.entry(account).or_default();
-            let used = purse.used.plus(by);
             // The estimate may have been in a period that is over.
-            purse.used = Amount { usd: used.usd.max(0.0), tokens: used.tokens.max(0.0) };
+            purse.used = purse.used.plus(by).at_least_zero();
+        }
+    }
+
+    fn row(&self, account: &Account, amount: Amount) -> Spend {
+        Spend {
+            budget: self.budgets[account.budget].name.clone(),
+            subject: account.subject.clone(),
+            period: account.period,
+            starts_at: account.starts_at,
+            amount,
         }
     }
 
@@ -235,7 +220,7 @@ impl Ledger {
     fn spent_words(&self, account: &Account) -> String {
         let budget = &self.budgets[account.budget];
         let whom = if account.subject.is_empty() { String::new() } else { format!(" of {}", account.subject) };
-        format!("budget `{}`{whom} has nothing left for this {}", budget.name, account.period)
+        format!("budget `{}`{whom} has nothing left for this {}", budget.name, account.period.as_str())
     }
 
     /// The rate that is left near the end of a budget, as a power of two to the quarter, and the budget; `None` = all.
@@ -267,10 +252,9 @@ impl Ledger {
         let mut idle: Vec<(Account, Amount)> = Vec::new();
         {
             let mut purses = self.purses();
-            purses.retain(|account, _| now < account.starts_at + length(account.period) + TimeDelta::minutes(10));
+            purses.retain(|account, _| now < account.starts_at + account.period.length() + TimeDelta::minutes(10));
             for (account, purse) in purses.iter_mut() {
-                let rest = purse.advanced.minus(purse.used);
-                let rest = Amount { usd: rest.usd.max(0.0), tokens: rest.tokens.max(0.0) };
+                let rest = purse.advanced.minus(purse.used).at_least_zero();
                 if self.store.is_none() {
                     purse.all = purse.used;
                 } else if !std::mem::take(&mut purse.busy) && rest != Amount::default() {
@@ -280,17 +264,16 @@ impl Ledger {
             }
         }
         let Some(store) = &self.store else { return Ok(()) };
-        let nothing = Amount { usd: f64::INFINITY, tokens: f64::INFINITY };
         for (account, rest) in idle {
-            let back = Amount { usd: -rest.usd, tokens: -rest.tokens };
-            store.add_spend((&self.budgets[account.budget].name, &account), back, nothing).await?;
+            let back = Amount::default().minus(rest);
+            store.add_spend(&self.row(&account, back), Amount::UNBOUNDED).await?;
         }
         self.true_up(store).await?;
-        for (name, subject, period, starts_at, all) in store.spend(now - TimeDelta::days(2)).await? {
-            let Some(budget) = self.budgets.iter().position(|b| b.name == name) else { continue };
-            let period = if period == "hour" { "hour" } else { "day" };
-            if starts_at == start_of(period, now) {
-                self.purses().entry(Account { budget, subject, period, starts_at }).or_default().all = all;
+        for row in store.spend(now - TimeDelta::days(2)).await? {
+            let Some(budget) = self.budgets.iter().position(|b| b.name == row.budget) else { continue };
+            let Spend { subject, period, starts_at, amount, .. } = row;
+            if starts_at == period.start(now) {
+                self.purses().entry(Account { budget, subject, period, starts_at }).or_default().all = amount;
             }
         }
         Ok(())
@@ -300,25 +283,23 @@ impl Ledger {
     async fn true_up(&self, store: &Store) -> Result<(), StoreError> {
         let mut owed: Vec<(Account, Amount)> = Vec::new();
         for (account, purse) in self.purses().iter_mut() {
-            let more = purse.used.minus(purse.advanced);
-            let more = Amount { usd: more.usd.max(0.0), tokens: more.tokens.max(0.0) };
+            let more = purse.used.minus(purse.advanced).at_least_zero();
             if more.usd > 1e-9 || more.tokens > 1e-6 {
                 purse.advanced = purse.advanced.plus(more);
                 owed.push((account.clone(), more));
             }
         }
-        let unbounded = Amount { usd: f64::INFINITY, tokens: f64::INFINITY };
         for (account, more) in owed {
-            store.add_spend((&self.budgets[account.budget].name, &account), more, unbounded).await?;
+            store.add_spend(&self.row(&account, more), Amount::UNBOUNDED).await?;
         }
         Ok(())
     }
 
     /// What each budget has spent of its limit in the current periods, as last read: budget, subject, period, part.
     #[must_use]
-    pub fn parts(&self, now: DateTime<Utc>) -> Vec<(String, String, &'static str, f64)> {
+    pub fn parts(&self, now: DateTime<Utc>) -> Vec<(String, String, Period, f64)> {
         let purses = self.purses();
-        let current = purses.iter().filter(|(a, _)| a.starts_at == start_of(a.period, now));
+        let current = purses.iter().filter(|(a, _)| a.starts_at == a.period.start(now));
         let shown = current.map(|(account, purse)| {
             let name = self.budgets[account.budget].name.clone();
             (name, account.subject.clone(), account.period, part(purse.all, self.limit(account)))
@@ -341,92 +322,13 @@ fn quantised(rate: f64) -> f64 {
 }
 
 /// The limit of a period; infinite where only the other of the two is limited.
-fn limit(budget: &Budget, period: &str) -> Option<Amount> {
+fn limit(budget: &Budget, period: Period) -> Option<Amount> {
     let (usd, tokens) = match period {
-        "hour" => (budget.usd_per_hour, budget.tokens_per_hour),
-        _ => (budget.usd_per_day, budget.tokens_per_day),
+        Period::Hour => (budget.usd_per_hour, budget.tokens_per_hour),
+        Period::Day => (budget.usd_per_day, budget.tokens_per_day),
     };
     (usd.is_some() || tokens.is_some())
         .then(|| Amount { usd: usd.unwrap_or(f64::INFINITY), tokens: tokens.map_or(f64::INFINITY, |t| t as f64) })
-}
-
-fn length(period: &str) -> TimeDelta {
-    if period == "hour" { TimeDelta::hours(1) } else { TimeDelta::days(1) }
-}
-
-fn start_of(period: &str, now: DateTime<Utc>) -> DateTime<Utc> {
-    let seconds = length(period).num_seconds();
-    let start = now.timestamp().div_euclid(seconds) * seconds;
-    Utc.timestamp_opt(start, 0).single().unwrap_or(now)
-}
-
-impl Store {
-    /// Adds to an account unless that exceeds the limit; whether it was added.
-    async fn add_spend(
-        &self,
-        (budget, account): (&str, &Account),
-        amount: Amount,
-        limit: Amount,
-    ) -> Result<bool, StoreError> {
-        let (usd_max, tokens_max) = (limit.usd.min(f64::MAX), limit.tokens.min(f64::MAX));
-        if amount.usd > usd_max || amount.tokens > tokens_max {
-            return Ok(false);
-        }
-        let done = sqlx::query!(
-            "INSERT INTO budget_spend AS b (budget, subject, period, starts_at, usd, tokens)
-             VALUES ($1, $2, $3, $4, greatest($5::float8, 0), greatest(round($6::float8), 0)::bigint)
-             ON CONFLICT (budget, subject, period, starts_at) DO UPDATE
-             SET usd = greatest(b.usd + $5, 0), tokens = greatest(b.tokens + round($6), 0)::bigint
-             WHERE b.usd + $5 <= $7::float8 + 1e-9 AND b.tokens + $6 <= $8::float8 + 1",
-            budget,
-            super::columns::text(&account.subject),
-            account.period,
-            account.starts_at,
-            amount.usd,
-            amount.tokens,
-            usd_max,
-            tokens_max,
-        )
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::op("reserving from a budget"))?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Everything spent in periods that began after `since`: budget, subject, period, its start, amount.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn spend(
-        &self,
-        since: DateTime<Utc>,
-    ) -> Result<Vec<(String, String, String, DateTime<Utc>, Amount)>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT budget, subject, period, starts_at, usd, tokens FROM budget_spend WHERE starts_at > $1
-             ORDER BY budget, subject, period, starts_at",
-            since
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::op("reading budgets"))?;
-        let read = rows.into_iter().map(|r| {
-            let amount = Amount { usd: r.usd, tokens: r.tokens as f64 };
-            (r.budget, r.subject, r.period, r.starts_at, amount)
-        });
-        Ok(read.collect())
-    }
-
-    /// Removes what was spent before a time.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn forget_spend(&self, before: DateTime<Utc>) -> Result<(), StoreError> {
-        sqlx::query!("DELETE FROM budget_spend WHERE starts_at < $1", before)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::op("forgetting old spend"))?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -503,12 +405,5 @@ mod tests {
         assert!((rate - 0.75_f64.exp2().recip()).abs() < 1e-12, "0.6 is left of the second half: the next lower step");
         assert!((spend(0.299).await.expect("lowered").0 - RATE_MIN).abs() < 1e-12);
         assert_eq!(ledger.parts(now).len(), 2);
-    }
-
-    #[test]
-    fn periods_start_on_the_hour_and_the_day() {
-        let at = DateTime::parse_from_rfc3339("2026-11-21T13:37:11Z").expect("valid").to_utc();
-        assert_eq!(start_of("hour", at).to_rfc3339(), "2026-11-21T13:00:00+00:00");
-        assert_eq!(start_of("day", at).to_rfc3339(), "2026-11-21T00:00:00+00:00");
     }
 }
