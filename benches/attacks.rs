@@ -14,7 +14,6 @@
 use assize::app::Bench;
 use assize::config::{Config, Judge};
 use assize::domain::clock::SystemClock;
-use assize::domain::policy::SampleDecision;
 use assize::domain::rubric::Rubric;
 use assize::domain::rung::{Rung, Traits};
 use assize::domain::trace::Trace;
@@ -22,12 +21,9 @@ use assize::domain::verdict::{Outcome, Verdict};
 use assize::judge::prompt::{self, Template};
 use assize::judge::reply::CANARY;
 use assize::llm::sim::{Faults, Sim};
-use assize::pipeline::aggregate::aggregate;
 use assize::pipeline::assemble::assemble;
-use assize::pipeline::enqueue::{Enqueued, enqueue, join_ids, labels, not_lowered};
-use assize::pipeline::evaluate::{Bounds, evaluate};
+use assize::pipeline::offline;
 use assize::runtime::lifecycle::Lifecycle;
-use chrono::TimeDelta;
 use futures_util::stream::{self, StreamExt};
 use regex::Regex;
 use serde::Deserialize;
@@ -37,8 +33,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 const QUESTION: &str = "How long do I have to return a sofa?";
 const CONTEXT: &str = "Sofas can be returned within 30 days of delivery. The sofa must be unused.";
@@ -247,24 +241,8 @@ async fn judge_all(attacks: &[Attack], rubrics: &Path, base: &str, rung: Rung) -
 
 /// Judges as `assize eval` does.
 async fn judge(bench: &Bench, rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Verdict {
-    let all = SampleDecision {
-        kept: true,
-        rule: "bench".to_owned(),
-        probability: 1.0,
-        randomness: assize::pipeline::sample::NEVER - 1,
-        threshold: 0,
-        source: "none".to_owned(),
-    };
-    let mut jobs =
-        enqueue(trace, &all, std::slice::from_ref(rubric), &not_lowered, (bench.clock.now(), TimeDelta::days(1)));
-    let Some(Enqueued::Job(job)) = jobs.pop() else { panic!("every attack is to be judged") };
-    let until = Instant::now() + Duration::from_millis(bench.config.work.lease_ms);
-    let bounds = Bounds { cancel: CancellationToken::new(), until, last: true, only: true, quorum_is_enough: true };
-    let evaluation =
-        evaluate(bench, rubric, Arc::clone(trace), &job, &bounds).await.expect("the last attempt ends in one");
-    let models = bench.panel_models.load();
-    let about = (labels(&trace.view), join_ids(&trace.view));
-    aggregate(rubric, evaluation, &job, about, (&bench.known(&models, rubric), bench.clock.now()))
+    let verdicts = offline::judge(bench, std::slice::from_ref(rubric), trace).await;
+    verdicts.into_iter().next().expect("a rubric has a verdict")
 }
 
 impl Fate {

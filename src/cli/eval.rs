@@ -5,18 +5,14 @@ use super::{BAD_INPUT, Context, table};
 use crate::app::Bench;
 use crate::config::{Config, Judge};
 use crate::domain::clock::SystemClock;
-use crate::domain::policy::SampleDecision;
 use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::{Faults, Sim};
-use crate::pipeline::enqueue::{Enqueued, enqueue, join_ids, labels, not_lowered};
-use crate::pipeline::evaluate::{Bounds, evaluate};
-use crate::pipeline::{aggregate, estimate};
+use crate::pipeline::{estimate, offline};
 use crate::rubrics::catalog::State;
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
-use chrono::TimeDelta;
 use futures_util::stream::{self, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -26,8 +22,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -203,47 +197,11 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
 }
 
 async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &ProgressBar) -> Vec<Verdict> {
-    // Everything that is given is judged: sampling is for production.
-    let all = SampleDecision {
-        kept: true,
-        rule: "eval".to_owned(),
-        probability: 1.0,
-        // The highest draw: above the threshold of any rubric's own sample.
-        randomness: crate::pipeline::sample::NEVER - 1,
-        threshold: 0,
-        source: "none".to_owned(),
-    };
-    let models = bench.panel_models.load();
-    let now = bench.clock.now();
-    let mut verdicts = Vec::new();
-    for (rubric, enqueued) in
-        rubrics.iter().zip(enqueue(&trace, &all, rubrics, &not_lowered, (now, TimeDelta::days(1))))
-    {
-        verdicts.push(match enqueued {
-            Enqueued::Verdict(verdict) => *verdict,
-            Enqueued::Job(job) => {
-                let until = Instant::now() + Duration::from_millis(bench.config.work.lease_ms);
-                let bounds =
-                    Bounds { cancel: CancellationToken::new(), until, last: true, only: true, quorum_is_enough: true };
-                // The last attempt always ends in an evaluation, unless it is cancelled, which nobody does here.
-                let evaluation = evaluate(bench, rubric, Arc::clone(&trace), &job, &bounds).await.unwrap_or_default();
-                let about = (labels(&trace.view), join_ids(&trace.view));
-                let only = rubric.name.starts_with("check:");
-                let mut verdict = aggregate::aggregate(
-                    rubric,
-                    evaluation,
-                    &job,
-                    about,
-                    (&bench.known(&models, rubric), bench.clock.now()),
-                );
-                if only {
-                    // A check by itself passes by its own finding, not by a rubric's mark.
-                    let found = verdict.checks.first().map(|c| c.finding);
-                    verdict.passed = verdict.passed.and(found).map(|f| f == crate::domain::verdict::Finding::Pass);
-                }
-                verdict
-            }
-        });
+    let mut verdicts = offline::judge(bench, rubrics, &trace).await;
+    for verdict in verdicts.iter_mut().filter(|v| v.rubric.starts_with("check:")) {
+        // A check by itself passes by its own finding, not by a rubric's mark.
+        let found = verdict.checks.first().map(|c| c.finding);
+        verdict.passed = verdict.passed.and(found).map(|f| f == crate::domain::verdict::Finding::Pass);
     }
     bar.inc(1);
     verdicts

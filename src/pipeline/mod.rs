@@ -1,9 +1,10 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait. Started by `cli`. Its rule: a step takes its work from the database and leaves its
-//! result there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content
-//! dies with the process.
+//! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait,
+//! `offline` judges without a queue. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
+//! there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content dies
+//! with the process.
 
 pub mod aggregate;
 pub mod assemble;
@@ -15,6 +16,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod export;
 pub mod ingest;
+pub mod offline;
 pub mod record;
 pub mod sample;
 pub mod shares;
