@@ -116,7 +116,7 @@ impl Bench {
     /// # Errors
     /// When a judge cannot be set up.
     pub fn without_rubrics(config: Config, clock: Arc<dyn Clock>, store: Option<Store>) -> Result<Self, AppError> {
-        let judges = Judges::build(&config.judges, &config.panels, store.is_some())?;
+        let judges = Judges::build(&config.judges, store.is_some())?;
         let weights = config.judges.iter().map(|(name, judge)| (name.clone(), judge.weight)).collect();
         Ok(Self {
             judges,

@@ -115,8 +115,8 @@ async fn judging(database: &Database, findings: &mut Findings) {
         );
     }
     let now = SystemClock.now();
-    let spend = database.store.spend(now - chrono::TimeDelta::days(1)).await.unwrap_or_default();
-    for row in spend.into_iter().filter(|row| row.starts_at == row.period.start(now)) {
+    let spend = database.store.spend(now).await.unwrap_or_default();
+    for row in spend {
         let whom = if row.subject.is_empty() { String::new() } else { format!(" of {}", row.subject) };
         let (usd, tokens, period) = (row.amount.usd, row.amount.tokens, row.period.as_str());
         let text = format!("{usd:.4} USD and {tokens:.0} tokens spent or reserved this {period}");

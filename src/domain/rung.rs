@@ -147,6 +147,20 @@ impl Traits {
         if fresh { self.clone() } else { Self::default() }
     }
 
+    /// What these and `later` say together, where several requests have learnt at the same time: all that was refused, the
+    /// lower rung, the greater need.
+    #[must_use]
+    pub fn merged(&self, later: &Self) -> Self {
+        let Some(now) = later.learnt_at else { return self.clone() };
+        let known = self.at(now);
+        Self {
+            rung: known.rung.max(later.rung),
+            refused: known.refused.union(&later.refused).copied().collect(),
+            output_tokens_min: known.output_tokens_min.max(later.output_tokens_min),
+            learnt_at: known.learnt_at.max(later.learnt_at),
+        }
+    }
+
     /// Learns that a parameter is refused. False when there is nothing left to change, so that asking again cannot help.
     pub fn refuse(&mut self, parameter: Parameter, now: DateTime<Utc>) -> bool {
         let changed = match parameter {

@@ -300,7 +300,7 @@ pub struct Verdict {
     pub confidence: Option<f64>,
     /// Mean distance between two votes, 0 (all alike) to 1; absent with fewer than two.
     pub disagreement: Option<f64>,
-    /// How the panel was asked: why it stopped, what was left out, which budget was spent.
+    /// How the panel was asked: why it stopped before all its judges were asked (`panel`).
     pub detail: Value,
     /// Why, in words.
     pub explanation: String,

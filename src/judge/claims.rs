@@ -105,7 +105,7 @@ pub fn split_request(
 /// # Errors
 /// What is wrong with it.
 pub fn read_split(text: &str, rung: Rung, canary: &str) -> Result<Vec<String>, String> {
-    let (object, _) = reply::object(text, &["claims"], rung)?;
+    let object = reply::object(text, &["claims"], rung)?;
     reply::check_canary(&object, canary)?;
     let list = object.get("claims").and_then(Value::as_array).ok_or("`claims` is not a list")?;
     let claims: Option<Vec<String>> = list.iter().map(|c| c.as_str().map(|t| t.trim().to_owned())).collect();
@@ -173,7 +173,7 @@ pub fn read_verdicts(
     claims: &[&Claim],
     chunk: &str,
 ) -> Result<Vec<Found>, String> {
-    let (object, _) = reply::object(text, &["verdicts"], rung)?;
+    let object = reply::object(text, &["verdicts"], rung)?;
     reply::check_canary(&object, canary)?;
     let list = object.get("verdicts").and_then(Value::as_array).ok_or("`verdicts` is not a list")?;
     let plain_chunk = plain(chunk);
@@ -185,13 +185,16 @@ pub fn read_verdicts(
         let finding: Finding = serde_json::from_value(word)
             .map_err(|_| format!("the verdict of {id} is none of supported, contradicted, not_in_context"))?;
         let quote = item.get("quote").and_then(Value::as_str).map(str::trim).filter(|q| !q.is_empty());
-        let stands = quote.is_some_and(|q| is_in(q, &plain_chunk));
-        let (finding, doubt) = match (finding, stands) {
-            (Finding::Supported, false) => {
-                let why =
-                    if quote.is_some() { "its quotation is not in the context" } else { "no quotation was given" };
-                (Finding::NotInContext, Some(why.to_owned()))
+        let doubt = match quote {
+            None => Some("no quotation was given"),
+            Some(q) if weight(q) < QUOTE_MIN.min(plain_chunk.len()) => {
+                Some("its quotation is too short to show anything")
             }
+            Some(q) => (!is_in(q, &plain_chunk)).then_some("its quotation is not in the context"),
+        };
+        let stands = doubt.is_none();
+        let (finding, doubt) = match (finding, doubt) {
+            (Finding::Supported, Some(why)) => (Finding::NotInContext, Some(why.to_owned())),
             (finding, _) => (finding, None),
         };
         let kept = Found { at, finding, quote: quote.filter(|_| stands).map(str::to_owned), doubt };
@@ -253,6 +256,14 @@ fn request(system: String, user: String, schema: Value, traits: &Traits) -> Chat
     }
 }
 
+/// Letters that a quotation has at least: "the" or "in" stand in every text.
+const QUOTE_MIN: usize = 6;
+
+/// Letters and digits, those of scripts that write a word in one or two of them counted three times.
+fn weight(quote: &str) -> usize {
+    quote.chars().filter(|c| c.is_alphanumeric()).map(|c| if c.len_utf8() > 2 { 3 } else { 1 }).sum()
+}
+
 /// Whether a quotation stands in a text: letters and digits in the same order, whatever spaces, case and signs are between;
 /// an ellipsis may leave something out.
 fn is_in(quote: &str, plain_text: &str) -> bool {
@@ -308,7 +319,7 @@ mod tests {
 
     #[test]
     fn support_needs_a_quotation_that_stands_in_the_context() {
-        for quote in ["within 60 days", "", "unused … returned within"] {
+        for quote in ["within 60 days", "", "days", "unused … returned within"] {
             let text = json!({"canary": "c0ffee", "verdicts": [
                 {"id": "c1", "verdict": "supported", "quote": quote},
                 {"id": "c2", "verdict": "not_in_context", "quote": ""}]});

@@ -138,17 +138,22 @@ pub fn merge(panel: &[String], earlier: Vec<Vote>, new: Vec<Vote>) -> Vec<Vote> 
     all
 }
 
-/// The vote, with what the failed one before it cost.
+/// The vote, with what the failed one before it cost and how far that had come.
 fn with_expenses(mut vote: Vote, failed: &Vote) -> Vote {
     vote.tokens += failed.tokens;
     vote.cost_usd += failed.cost_usd;
     vote.attempts += failed.attempts;
+    // A judge that could not be asked this time has found nothing; what it had found before is still true.
+    if vote.score.is_none() && vote.detail.is_null() {
+        vote.detail.clone_from(&failed.detail);
+    }
     vote
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::verdict::VoteTokens;
 
     fn vote(judge: &str, score: Option<f64>, error: Option<&str>) -> Vote {
         Vote { judge: judge.to_owned(), score, error: error.map(str::to_owned), ..Vote::default() }
@@ -165,10 +170,26 @@ mod tests {
     #[test]
     fn a_new_vote_replaces_a_failed_one_in_the_panels_order() {
         let panel: Vec<String> = ["a", "b"].map(str::to_owned).to_vec();
-        let failed = Vote { cost_usd: 0.5, ..vote("a", None, Some("timeout")) };
+        let tokens = |input| VoteTokens { input, output: 2 * input, cached_input: 1, reasoning: 3 };
+        let partial = serde_json::json!({"partial": true});
+        let failed = Vote {
+            cost_usd: 0.5,
+            tokens: tokens(10),
+            attempts: 2,
+            detail: partial.clone(),
+            ..vote("a", None, Some("timeout"))
+        };
         let earlier = vec![vote("b", Some(0.1), None), failed];
-        let merged = merge(&panel, earlier, vec![Vote { cost_usd: 0.25, ..vote("a", Some(0.9), None) }]);
-        assert!((merged[0].cost_usd - 0.75).abs() < 1e-12, "failed attempts cost too");
+        let again = Vote { cost_usd: 0.25, tokens: tokens(5), attempts: 1, ..vote("a", None, Some("paused: key")) };
+        let twice = merge(&panel, earlier, vec![again]);
+        assert_eq!(twice[0].detail, partial, "how far it was is kept while it cannot be asked");
+        let merged = merge(&panel, twice, vec![Vote { cost_usd: 0.25, attempts: 1, ..vote("a", Some(0.9), None) }]);
+        assert!((merged[0].cost_usd - 1.0).abs() < 1e-12, "failed attempts cost too");
+        assert_eq!(
+            (merged[0].attempts, merged[0].tokens),
+            (4, VoteTokens { input: 15, output: 30, cached_input: 2, reasoning: 6 })
+        );
+        assert!(merged[0].detail.is_null(), "of no use once there is a score");
         assert_eq!(merged.iter().map(|v| v.score).collect::<Vec<_>>(), [Some(0.9), Some(0.1)]);
     }
 

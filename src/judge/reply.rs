@@ -18,8 +18,6 @@ pub struct Understood {
     pub label: Option<String>,
     /// Why.
     pub reason: Option<String>,
-    /// Whether the whole reply was JSON; if not, it had to be looked for in text.
-    pub whole: bool,
 }
 
 /// What a reply without the canary is called, at the start of what is wrong with it.
@@ -32,8 +30,8 @@ pub const CANARY: &str = "canary";
 pub fn read(text: &str, output: &Output, rung: Rung, canary: &str) -> Result<Understood, String> {
     let found = if rung == Rung::LabelText { last_line(text, output) } else { None };
     let is_line = found.is_some();
-    let (object, is_whole) = match found {
-        Some(line) => (line, false),
+    let object = match found {
+        Some(line) => line,
         None => object(text, members(output), rung)?,
     };
     if !is_line {
@@ -65,27 +63,23 @@ pub fn read(text: &str, output: &Output, rung: Rung, canary: &str) -> Result<Und
             (*score, Value::String(label.clone()), Some(label.clone()))
         }
     };
-    Ok(Understood { score, raw, label, reason, whole: is_whole })
+    Ok(Understood { score, raw, label, reason })
 }
 
-/// The JSON object of a reply and whether it is all of it.
+/// The JSON object of a reply.
 ///
 /// # Errors
 /// When there is none in the form that was asked for.
-pub(super) fn object(
-    text: &str,
-    members: &[&str],
-    rung: Rung,
-) -> Result<(serde_json::Map<String, Value>, bool), String> {
+pub(super) fn object(text: &str, members: &[&str], rung: Rung) -> Result<serde_json::Map<String, Value>, String> {
     if let Ok(Value::Object(whole)) = serde_json::from_str(unfenced(text)) {
-        return Ok((whole, true));
+        return Ok(whole);
     }
     let found = match rung {
         // These forms are nothing but JSON; what is looked for in text could be a quotation of the text that is judged.
         Rung::JsonSchema | Rung::Tool | Rung::JsonObject => None,
         Rung::JsonText | Rung::LabelText => last_object(text, members),
     };
-    found.map(|object| (object, false)).ok_or("there is no JSON object in the form that was asked for".to_owned())
+    found.ok_or("there is no JSON object in the form that was asked for".to_owned())
 }
 
 /// A judge that does not repeat the canary has not followed its own instructions; perhaps it followed the text it judged.
@@ -204,7 +198,7 @@ mod tests {
     fn scores_are_put_on_the_unit_scale_and_good_is_one() {
         let output = Output::Score { range: (1.0, 5.0), better: Better::Higher };
         let good = read(r#"{"reason":"r","score":5}"#, &output, Rung::JsonSchema).expect("valid");
-        assert_eq!((good.score, good.raw, good.reason.as_deref(), good.whole), (1.0, json!(5), Some("r"), true));
+        assert_eq!((good.score, good.raw, good.reason.as_deref()), (1.0, json!(5), Some("r")));
         let low = Output::Score { range: (0.0, 1.0), better: Better::Lower };
         let found = read(r#"{"score":"0.25"}"#, &low, Rung::JsonSchema).expect("valid");
         assert!((found.score - 0.75).abs() < 1e-12);
@@ -214,7 +208,7 @@ mod tests {
     fn json_is_found_in_text() {
         let text = "Sure {not this} here:\n```json\n{\"reason\":\"ok\",\"verdict\":\"Yes\"}\n```";
         let found = read(text, &Output::Boolean { better: Better::Higher }, Rung::JsonText).expect("valid");
-        assert_eq!((found.score, found.whole), (1.0, false));
+        assert_eq!((found.score, found.raw), (1.0, json!(true)));
         let line =
             read("It is polite.\n**VERDICT: yes**", &Output::Boolean { better: Better::Higher }, Rung::LabelText)
                 .expect("valid");

@@ -1,21 +1,22 @@
 //! A provider's Batch API: many questions in a file, answered within a day at half the price.
 //!
-//! Called by `pipeline::batch`. Its rule: a call that fails is not tried again here (handing over takes two), and no text of a question or reply is in an error.
-//! Both of a batch's files are read, since an expired one holds answers too. The way not taken: the client library's types,
-//! which refuse what compatible servers leave out.
+//! Called by `pipeline::batch`. Its rule: a call that fails is not tried again here (handing over takes two), and no text of a
+//! question or reply is in an error. Both of a batch's files are read, since an expired one holds answers too. The way not
+//! taken: the client library's types, which refuse what compatible servers leave out.
 
-use super::client::refusal;
+use super::client::{headers_of, refusal};
 use super::judges::JudgeHandle;
 use super::wire::{Completion, body};
 use crate::domain::chat::{ChatError, ChatReply, ChatRequest};
 use crate::runtime::http;
-use secrecy::ExposeSecret;
+use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Time for one request of the Batch API; files are large.
-const TIMEOUT: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How a batch stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,16 +115,14 @@ pub async fn cancel(judge: &JudgeHandle, id: &str) -> Result<(), ChatError> {
 }
 
 fn call(judge: &JudgeHandle, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, ChatError> {
-    let client = http::client(TIMEOUT).map_err(|_| ChatError::Unreachable("no HTTP client".to_owned()))?;
+    static CLIENT: OnceLock<Option<reqwest::Client>> = OnceLock::new();
+    let client = CLIENT.get_or_init(|| http::client(TIMEOUT).ok()).as_ref();
+    let client = client.ok_or_else(|| ChatError::Unreachable("no HTTP client".to_owned()))?;
+    let mut headers = headers_of(&judge.name, &judge.config).map_err(|e| ChatError::Unreachable(e.to_string()))?;
+    // The library says what kind of body it sends.
+    headers.remove(CONTENT_TYPE);
     let base = judge.config.base_url.as_deref().unwrap_or_default().trim_end_matches('/');
-    let mut request = client.request(method, format!("{base}/{path}"));
-    if let Some(key) = &judge.config.api_key {
-        request = request.bearer_auth(key.expose_secret());
-    }
-    for (name, value) in &judge.config.headers {
-        request = request.header(name, value);
-    }
-    Ok(request)
+    Ok(client.request(method, format!("{base}/{path}")).headers(headers))
 }
 
 async fn text_of(request: reqwest::RequestBuilder) -> Result<String, ChatError> {

@@ -99,6 +99,10 @@ mod tests {
         assert!(circuit.bad("timeout"));
         let (wait, why) = circuit.check().expect_err("open");
         assert_eq!((wait, why.as_str()), (OPEN.0, "timeout"));
+        for _ in 0..3 * FAILURES {
+            assert!(!circuit.bad("late"), "those that were under way open nothing anew");
+        }
+        assert_eq!(circuit.check().expect_err("open"), (OPEN.0, "timeout".to_owned()));
         tokio::time::advance(OPEN.0).await;
         assert_eq!(circuit.check(), Ok(()), "one may try");
         assert!(circuit.check().is_err(), "only one");

@@ -101,7 +101,7 @@ impl OpenAiModel {
 }
 
 /// The headers of every request: the judge's own win over ours.
-fn headers_of(name: &str, judge: &Judge) -> Result<HeaderMap, ClientError> {
+pub(super) fn headers_of(name: &str, judge: &Judge) -> Result<HeaderMap, ClientError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(key) = &judge.api_key {

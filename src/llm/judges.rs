@@ -85,9 +85,11 @@ impl JudgeHandle {
         self.traits.read().unwrap_or_else(PoisonError::into_inner).0.at(now)
     }
 
-    /// Learns something; it is remembered at the next upkeep.
+    /// Learns something; it is remembered at the next upkeep. What others have learnt meanwhile is kept.
     pub fn learn(&self, traits: &Traits) {
-        *self.traits.write().unwrap_or_else(PoisonError::into_inner) = (traits.clone(), true);
+        let mut known = self.traits.write().unwrap_or_else(PoisonError::into_inner);
+        let merged = known.0.merged(traits);
+        *known = (merged, true);
         tracing::info!(judge = self.name, rung = traits.rung.as_str(), refused = ?traits.refused, "learnt what the endpoint takes");
     }
 
@@ -99,10 +101,17 @@ impl JudgeHandle {
         }
     }
 
-    /// What was learnt here and is not remembered yet; asking marks it as remembered.
-    pub fn take_news(&self) -> Option<Traits> {
+    /// What was learnt here and is not remembered yet.
+    #[must_use]
+    pub fn news(&self) -> Option<Traits> {
+        let known = self.traits.read().unwrap_or_else(PoisonError::into_inner);
+        known.1.then(|| known.0.clone())
+    }
+
+    /// This news is remembered; newer news is not.
+    pub fn remembered(&self, news: &Traits) {
         let mut known = self.traits.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut known.1).then(|| known.0.clone())
+        known.1 &= known.0 != *news;
     }
 
     /// Why it is not asked at `now`; when it is time for a probe, one caller is let through.
@@ -151,10 +160,17 @@ impl JudgeHandle {
         }
     }
 
-    /// A change of the pause that the database does not have yet; asking marks it as stored.
-    pub fn take_pause_news(&self) -> Option<Option<Pause>> {
+    /// A change of the pause that the database does not have yet.
+    #[must_use]
+    pub fn pause_news(&self) -> Option<Option<Pause>> {
+        let pause = self.pause.read().unwrap_or_else(PoisonError::into_inner);
+        pause.1.then(|| pause.0.clone())
+    }
+
+    /// This change is stored; a later one is not.
+    pub fn pause_stored(&self, news: Option<&Pause>) {
         let mut pause = self.pause.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut pause.1).then(|| pause.0.clone())
+        pause.1 &= pause.0.as_ref() != news;
     }
 
     /// Takes over what the database says about the pause, unless there is news of our own.
@@ -204,10 +220,17 @@ impl JudgeHandle {
         count >= IN_A_ROW
     }
 
-    /// About how many tokens a request will use: four bytes each in the prompt, and the usual answer.
+    /// About how many tokens a request will use.
     #[must_use]
     pub fn estimate(&self, bytes: usize) -> u64 {
-        bytes as u64 / 4 + u64::from(self.answer_tokens.load(Ordering::Relaxed) / 1_000)
+        let (input, output) = self.estimated(bytes);
+        input + output
+    }
+
+    /// About how many tokens of input and output a request will use: four bytes each in the prompt, and the usual answer.
+    #[must_use]
+    pub fn estimated(&self, bytes: usize) -> (u64, u64) {
+        (bytes as u64 / 4, u64::from(self.answer_tokens.load(Ordering::Relaxed) / 1_000))
     }
 
     /// Learns from an answer how long they are.
@@ -239,11 +262,10 @@ fn endpoint(config: &Judge) -> String {
     }
 }
 
-/// All judges and panels.
+/// All judges.
 #[derive(Debug, Default)]
 pub struct Judges {
     by_name: BTreeMap<String, Arc<JudgeHandle>>,
-    panels: BTreeMap<String, Vec<String>>,
     pacers: BTreeMap<(String, String), Arc<Pacer>>,
 }
 
@@ -252,12 +274,8 @@ impl Judges {
     ///
     /// # Errors
     /// When one of them cannot be set up.
-    pub fn build(
-        judges: &BTreeMap<String, Judge>,
-        panels: &BTreeMap<String, Vec<String>>,
-        shared: bool,
-    ) -> Result<Self, ClientError> {
-        let mut built = Self { panels: panels.clone(), ..Self::default() };
+    pub fn build(judges: &BTreeMap<String, Judge>, shared: bool) -> Result<Self, ClientError> {
+        let mut built = Self::default();
         let mut circuits: BTreeMap<String, Arc<Circuit>> = BTreeMap::new();
         for (name, config) in judges {
             let key = (endpoint(config), config.model.clone());
@@ -285,12 +303,6 @@ impl Judges {
     /// The pacers with their endpoint and model.
     pub fn pacers(&self) -> impl Iterator<Item = (&(String, String), &Arc<Pacer>)> {
         self.pacers.iter()
-    }
-
-    /// Panels: name to the judges' names.
-    #[must_use]
-    pub fn panels(&self) -> &BTreeMap<String, Vec<String>> {
-        &self.panels
     }
 }
 

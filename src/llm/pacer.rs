@@ -256,6 +256,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn tokens_are_kept_by_many_at_a_time_whose_answers_come_late() {
+        let pacer = Pacer::new(Limits { requests: None, tokens: Some(600_000.0) }, false);
+        let until = Instant::now() + Duration::from_secs(60);
+        let worker = async || {
+            let mut count = 0;
+            while Instant::now() < until
+                && let Ok(Ok(permit)) = tokio::time::timeout_at(until, pacer.admit(500, LONG)).await
+            {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                permit.end(Ended::Answered { tokens: 1_000 });
+                count += 1;
+            }
+            count
+        };
+        let all: u32 = futures_util::future::join_all((0..50).map(|_| worker())).await.into_iter().sum();
+        // Those of the first two seconds were let go by their estimates, which were half of it.
+        assert!((590..=630).contains(&all), "{all} thousand tokens of 600 in a minute");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_advertised_limit_is_learnt_and_the_smaller_one_holds() {
         let pacer = Pacer::new(Limits::default(), false);
         pacer.admit(1, LONG).await.expect("nothing is known yet").end(Ended::Answered { tokens: 1 });
@@ -323,9 +343,12 @@ mod tests {
         assert_eq!(pacer.state().window, Some(32.0));
         flying.pop().expect("one").end(Ended::Throttled { retry_after: None });
         assert_eq!(pacer.state().window, Some(32.0), "the same event");
+        assert!(pacer.admit(1, Duration::from_secs(1)).await.is_err(), "62 are in flight, and 32 may be");
         for permit in flying.drain(..40) {
             permit.end(Ended::Answered { tokens: 1 });
         }
+        let more = pacer.admit(1, Duration::from_secs(1)).await.expect("22 are in flight");
+        more.end(Ended::Failed);
         assert!(pacer.state().window.is_some_and(|w| w > 32.5), "it grows back");
         drop(flying);
         assert_eq!(pacer.state().in_flight, 0, "a dropped permit is given back");

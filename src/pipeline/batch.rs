@@ -9,15 +9,16 @@ use crate::domain::chat::ChatError;
 use crate::llm::batch::{self, Standing};
 use crate::llm::judges::JudgeHandle;
 use crate::store::StoreError;
-use crate::store::batches::Batch;
+use crate::store::batches::{Batch, Room};
 use chrono::TimeDelta;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Questions of one batch at most; OpenAI takes 50,000 and 200 MB.
+/// What one batch holds at most; OpenAI takes 50,000 questions and 200 MB.
 const ITEMS_MAX: i64 = 10_000;
+const BYTES_MAX: i64 = 100_000_000;
 
 /// Why a round failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +58,14 @@ async fn once(app: &App) -> Result<(), BatchError> {
     }
     let now = app.bench.clock.now();
     let pause = TimeDelta::milliseconds(i64::try_from(app.bench.config.work.batch_poll_ms).unwrap_or(i64::MAX));
-    for batch in app.store.due_batches(now, now + pause).await? {
-        if let Err(error) = collect(app, &batch).await {
+    // Long enough that nobody else looks while we do; one at a time, so that each has all of it.
+    let busy = TimeDelta::from_std(batch::TIMEOUT * 4).unwrap_or(TimeDelta::MAX);
+    while let Some(batch) = app.store.due_batch(now, app.bench.clock.now() + busy).await? {
+        let collected = collect(app, &batch).await;
+        if !matches!(collected, Ok(true)) {
+            app.store.look_again(&batch, app.bench.clock.now() + pause).await?;
+        }
+        if let Err(error) = collected {
             first_error.get_or_insert(error);
         }
     }
@@ -74,7 +81,8 @@ async fn hand_over(app: &App, judge: &JudgeHandle) -> Result<(), BatchError> {
     let mark = format!("taken-{}", Uuid::now_v7());
     let oldest = now - super::seconds(config.batch_wait_seconds);
     let at_least = i64::from(config.batch_requests);
-    let items = app.store.take_batch((&judge.name, &mark), (at_least, ITEMS_MAX), oldest).await?;
+    let room = Room { at_least, at_most: ITEMS_MAX, bytes_max: BYTES_MAX };
+    let items = app.store.take_batch((&judge.name, &judge.endpoint(), &mark), &room, (now, oldest)).await?;
     let Some(deadline_at) = items.iter().map(|i| i.deadline_at).max() else { return Ok(()) };
     let questions: Vec<_> = items.into_iter().map(|item| (item.job_id, item.body)).collect();
     match batch::begin(judge, &questions).await {
@@ -94,24 +102,25 @@ async fn hand_over(app: &App, judge: &JudgeHandle) -> Result<(), BatchError> {
     }
 }
 
-async fn collect(app: &App, batch: &Batch) -> Result<(), BatchError> {
+/// Takes the replies of a batch; false = it is still running.
+async fn collect(app: &App, batch: &Batch) -> Result<bool, BatchError> {
     let now = app.bench.clock.now();
     let Some(judge) = app.bench.judges.get(&batch.judge).filter(|j| j.endpoint() == batch.endpoint) else {
         // Its judge is configured no more: the jobs ask whom they have.
         app.store.end_batch(batch, &[], now).await?;
-        return Ok(());
+        return Ok(true);
     };
     let failed = |source| BatchError::Provider { judge: judge.name.clone(), source };
-    let files = match batch::look(judge, &batch.id).await {
-        Ok(Standing::Ended { files, .. }) => files,
-        Ok(Standing::Running(_)) if batch.deadline_at > now => return Ok(()),
+    let (files, status) = match batch::look(judge, &batch.id).await {
+        Ok(Standing::Ended { files, status }) => (files, status),
+        Ok(Standing::Running(_)) if batch.deadline_at > now => return Ok(false),
         Ok(Standing::Running(status)) => {
             tracing::warn!(judge = judge.name, batch = batch.id, status, "batch not done in time, asking directly");
             batch::cancel(judge, &batch.id).await.map_err(failed)?;
-            Vec::new()
+            (Vec::new(), "given up".to_owned())
         }
         // The provider does not know it (any more).
-        Err(ChatError::Unusable { status: 404, .. }) => Vec::new(),
+        Err(ChatError::Unusable { status: 404, .. }) => (Vec::new(), "unknown".to_owned()),
         Err(error) => return Err(failed(error)),
     };
     let mut replies = Vec::new();
@@ -119,7 +128,7 @@ async fn collect(app: &App, batch: &Batch) -> Result<(), BatchError> {
         replies.extend(batch::replies(judge, &file).await.map_err(failed)?);
     }
     let woken = app.store.end_batch(batch, &replies, now).await?;
-    tracing::info!(judge = judge.name, batch = batch.id, replies = replies.len(), woken, "batch collected");
+    tracing::info!(judge = judge.name, batch = batch.id, status, replies = replies.len(), woken, "batch collected");
     app.wake.jobs.notify_waiters();
-    Ok(())
+    Ok(true)
 }

@@ -5,6 +5,7 @@
 //! judges never see each other's votes; a vote that was paid for is never lost, whatever ends the attempt. The way not taken: one error that throws the panel's good votes away with the bad one.
 
 mod ask;
+mod batched;
 mod claims;
 mod question;
 mod talk;
@@ -153,7 +154,7 @@ pub async fn evaluate(
     let open = panel::still_to_ask(&rubric.panel, &votes);
     let given = votes.iter().filter(|v| v.score.is_some()).count();
     // A batch that is under way is paid for; the job waits for it as long as the rubric says.
-    let waiting = votes.iter().any(ask::waits_for_batch);
+    let waiting = votes.iter().any(batched::waits_for_batch);
     let quorum = bounds.quorum_is_enough && !waiting && given >= panel::quorum(rubric.panel.len());
     let enough = quorum || answers.stopped.is_some();
     let counts = !answers.free;

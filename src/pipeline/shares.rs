@@ -20,17 +20,15 @@ const ALIVE: Duration = Duration::from_secs(4);
 /// What a worker gets even when it wants nothing, as part of an equal share: it may want something before the next second.
 const SPARE: f64 = 0.1;
 
-/// Shares limits until stopped; then keeps the share for the work in hand, until [`leave`].
+/// Shares limits until stopped and nothing is in hand any more; then [`leave`] gives the shares back.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        once(&app, ALIVE).await;
+    while !stop.is_cancelled() || app.bench.metrics.in_hand.get() > 0 {
+        once(&app).await;
+        let stopping = stop.is_cancelled();
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
-            () = stop.cancelled() => {}
+            () = stop.cancelled(), if !stopping => {}
         }
-    }
-    if app.bench.metrics.in_hand.get() > 0 {
-        once(&app, Duration::from_millis(app.bench.config.server.drain_ms)).await;
     }
 }
 
@@ -41,14 +39,14 @@ pub async fn leave(app: &App) {
     }
 }
 
-async fn once(app: &App, alive: Duration) {
+async fn once(app: &App) {
     let worker = app.worker;
     let wanted: Vec<_> = app.bench.judges.pacers().map(|(key, pacer)| (key.clone(), pacer.demand())).collect();
     if wanted.is_empty() {
         return;
     }
-    let (now, believed) = (app.bench.clock.now(), Instant::now() + alive);
-    let until = now + TimeDelta::from_std(alive).unwrap_or_default();
+    let (now, believed) = (app.bench.clock.now(), Instant::now() + ALIVE);
+    let until = now + TimeDelta::from_std(ALIVE).unwrap_or_default();
     match app.store.exchange_shares(worker, &wanted, (now, until)).await {
         Ok(all) => {
             for (key, pacer) in app.bench.judges.pacers() {

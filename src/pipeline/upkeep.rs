@@ -79,8 +79,9 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
 /// Stores what this process has learnt about endpoints, and takes over what others have.
 async fn exchange_knowledge(app: &App) -> Result<(), StoreError> {
     for judge in app.bench.judges.all() {
-        if let Some(news) = judge.take_news() {
+        if let Some(news) = judge.news() {
             app.store.put_endpoint_traits(&judge.endpoint(), &judge.config.model, &news).await?;
+            judge.remembered(&news);
         }
     }
     for (endpoint, model, traits) in app.store.endpoint_traits().await? {
@@ -97,11 +98,12 @@ async fn exchange_knowledge(app: &App) -> Result<(), StoreError> {
 /// Stores pauses that began or ended here, and takes over what others and people have paused.
 async fn exchange_pauses(app: &App) -> Result<(), StoreError> {
     for judge in app.bench.judges.all() {
-        match judge.take_pause_news() {
-            Some(Some(pause)) => app.store.put_pause("judge", &judge.name, &pause).await?,
-            Some(None) => drop(app.store.end_pause("judge", &judge.name, false).await?),
-            None => {}
+        let Some(news) = judge.pause_news() else { continue };
+        match &news {
+            Some(pause) => app.store.put_pause("judge", &judge.name, pause).await?,
+            None => drop(app.store.end_pause("judge", &judge.name, false).await?),
         }
+        judge.pause_stored(news.as_ref());
     }
     let pauses = app.store.pauses().await?;
     for judge in app.bench.judges.all() {

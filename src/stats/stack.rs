@@ -1,7 +1,7 @@
 //! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked, and the order
 //! in which they are best asked.
 //!
-//! Fitted by `benches/votes` and, with the calibration, by `cli`. Follows Wolpert's stacking with the likelihood of logistic
+//! Fitted by `benches/votes` and by the calibration. Follows Wolpert's stacking with the likelihood of logistic
 //! regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's `LogisticRegression(C=1)`, whose
 //! output is the test vector). The way not taken: independent error rates a judge, which count judges that err together
 //! as if each brought news.

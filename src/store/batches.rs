@@ -2,7 +2,7 @@
 //!
 //! Written by `pipeline::evaluate` (questions) and `pipeline::batch` (hand over, collect). Its rule: a question is in one batch
 //! at most and has a deadline, after which the job asks directly, whatever became of the batch; so a worker may die at any
-//! step. The way not taken: keeping a batch's state in the process that made it, for up to a day.
+//! step. A reply that was used, or given up, is marked done, so that it is counted once. The way not taken: keeping a batch's state in the process that made it, for up to a day.
 
 use super::{Store, StoreError};
 use chrono::{DateTime, Utc};
@@ -16,10 +16,12 @@ pub enum Asked {
     New,
     /// It waits for a batch or for its reply, until this time at most.
     Waiting(DateTime<Utc>),
-    /// Status and body of the reply.
-    Replied(u16, Value),
-    /// The batch did not answer it in time, or not at all.
-    Missed,
+    /// Status and body of the reply, and when it was asked.
+    Replied(u16, Value, DateTime<Utc>),
+    /// The batch did not answer it in time, or not at all; asked then.
+    Missed(DateTime<Utc>),
+    /// The batch has nothing more to say: it is asked directly.
+    Done,
 }
 
 /// A question to be handed over.
@@ -31,6 +33,17 @@ pub struct Item {
     pub body: Value,
     /// After this it is asked directly.
     pub deadline_at: DateTime<Utc>,
+}
+
+/// How much one batch holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Room {
+    /// Questions that are worth a batch before the oldest has waited long.
+    pub at_least: i64,
+    /// Questions at most.
+    pub at_most: i64,
+    /// Bytes of their bodies at most.
+    pub bytes_max: i64,
 }
 
 /// A batch under way.
@@ -52,24 +65,26 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn batch_state(&self, job_id: Uuid, judge: &str, now: DateTime<Utc>) -> Result<Asked, StoreError> {
-        let row =
-            sqlx::query!("SELECT reply, deadline_at FROM batch_items WHERE job_id = $1 AND judge = $2", job_id, judge)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::op("looking for a batched question"))?;
-        Ok(match row {
-            None => Asked::New,
-            Some(row) => match row.reply {
-                Some(reply) => {
-                    let status = reply.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
-                    match status.filter(|s| *s > 0) {
-                        Some(status) => Asked::Replied(status, reply.get("body").cloned().unwrap_or_default()),
-                        None => Asked::Missed,
-                    }
-                }
-                None if row.deadline_at <= now => Asked::Missed,
-                None => Asked::Waiting(row.deadline_at),
-            },
+        let row = sqlx::query!(
+            "SELECT reply, created_at, deadline_at FROM batch_items WHERE job_id = $1 AND judge = $2",
+            job_id,
+            judge
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::op("looking for a batched question"))?;
+        let Some(row) = row else { return Ok(Asked::New) };
+        let Some(reply) = row.reply else {
+            let over = row.deadline_at <= now;
+            return Ok(if over { Asked::Missed(row.created_at) } else { Asked::Waiting(row.deadline_at) });
+        };
+        if reply.get("done").is_some() {
+            return Ok(Asked::Done);
+        }
+        let status = reply.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
+        Ok(match status.filter(|s| *s > 0) {
+            Some(status) => Asked::Replied(status, reply.get("body").cloned().unwrap_or_default(), row.created_at),
+            None => Asked::Missed(row.created_at),
         })
     }
 
@@ -99,43 +114,56 @@ impl Store {
         Ok(())
     }
 
-    /// A question whose batched reply is of no use is asked directly from now on.
+    /// A question is asked directly from now on, whatever its batch says.
     ///
     /// # Errors
     /// When the statement fails.
     pub async fn skip_batch(&self, job_id: Uuid, judge: &str) -> Result<(), StoreError> {
-        sqlx::query!("UPDATE batch_items SET reply = '{}' WHERE job_id = $1 AND judge = $2", job_id, judge)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::op("skipping a batched reply"))?;
+        sqlx::query!(
+            "UPDATE batch_items SET reply = '{\"done\": true}' WHERE job_id = $1 AND judge = $2",
+            job_id,
+            judge
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("skipping a batched reply"))?;
         Ok(())
     }
 
-    /// Questions to a judge that wait for a batch, marked as taken by `mark`; none while fewer than `at_least` wait and the
-    /// oldest is younger than `oldest`.
+    /// Questions to a judge at an endpoint that wait for a batch, marked as taken by `mark`: the oldest ones, as many and as
+    /// large as `room` allows. None while fewer than `room.at_least` wait and the oldest is younger than `oldest`. What is past
+    /// its deadline, or whose job is gone, is left.
     ///
     /// # Errors
     /// When the statement fails.
     pub async fn take_batch(
         &self,
-        (judge, mark): (&str, &str),
-        (at_least, max): (i64, i64),
-        oldest: DateTime<Utc>,
+        (judge, endpoint, mark): (&str, &str, &str),
+        room: &Room,
+        (now, oldest): (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<Vec<Item>, StoreError> {
         let rows = sqlx::query!(
-            "WITH waiting AS (SELECT count(*) AS n, min(created_at) AS first FROM batch_items
-                              WHERE judge = $1 AND batch_id IS NULL AND reply IS NULL),
+            "WITH waiting AS (SELECT b.job_id, b.created_at,
+                                     sum(octet_length(b.body::text)) OVER (ORDER BY b.created_at, b.job_id) AS bytes
+                              FROM batch_items b
+                              WHERE b.judge = $1 AND b.endpoint = $2 AND b.batch_id IS NULL AND b.reply IS NULL
+                                AND b.deadline_at > $6 AND EXISTS (SELECT 1 FROM jobs j WHERE j.id = b.job_id)
+                              ORDER BY b.created_at, b.job_id LIMIT $5),
+                  fitting AS (SELECT job_id FROM waiting
+                              WHERE bytes <= $8 AND (SELECT count(*) >= $4 OR min(created_at) <= $7 FROM waiting)),
                   taken AS (SELECT job_id FROM batch_items
-                            WHERE judge = $1 AND batch_id IS NULL AND reply IS NULL
-                              AND (SELECT n >= $3 OR first <= $5 FROM waiting)
-                            ORDER BY created_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-             UPDATE batch_items b SET batch_id = $2 FROM taken WHERE b.job_id = taken.job_id AND b.judge = $1
+                            WHERE judge = $1 AND batch_id IS NULL AND job_id IN (SELECT job_id FROM fitting)
+                            FOR UPDATE SKIP LOCKED)
+             UPDATE batch_items b SET batch_id = $3 FROM taken WHERE b.job_id = taken.job_id AND b.judge = $1
              RETURNING b.job_id, b.body, b.deadline_at",
             judge,
+            endpoint,
             mark,
-            at_least,
-            max,
+            room.at_least,
+            room.at_most,
+            now,
             oldest,
+            room.bytes_max,
         )
         .fetch_all(&self.pool)
         .await
@@ -167,9 +195,8 @@ impl Store {
         (now, poll_at): (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<(), StoreError> {
         sqlx::query!(
-            "WITH moved AS (UPDATE batch_items SET batch_id = $2 WHERE batch_id = $1 RETURNING 1)
-             INSERT INTO batches (id, endpoint, judge, status, requests, created_at, poll_at, deadline_at)
-             SELECT $2, $3, $4, 'validating', (SELECT count(*) FROM moved)::int, $5, $6, $7",
+            "WITH moved AS (UPDATE batch_items SET batch_id = $2 WHERE batch_id = $1)
+             INSERT INTO batches (id, endpoint, judge, created_at, poll_at, deadline_at) VALUES ($2, $3, $4, $5, $6, $7)",
             mark,
             batch.id,
             batch.endpoint,
@@ -184,22 +211,34 @@ impl Store {
         Ok(())
     }
 
-    /// Batches that it is time to look at, put off until `next` for all others.
+    /// A batch that it was time to look at by `now`, put off until `busy_until` for all others.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn due_batches(&self, now: DateTime<Utc>, next: DateTime<Utc>) -> Result<Vec<Batch>, StoreError> {
+    pub async fn due_batch(&self, now: DateTime<Utc>, busy_until: DateTime<Utc>) -> Result<Option<Batch>, StoreError> {
         sqlx::query_as!(
             Batch,
             "UPDATE batches SET poll_at = $2 WHERE (endpoint, id) IN
-                 (SELECT endpoint, id FROM batches WHERE poll_at <= $1 ORDER BY poll_at LIMIT 20 FOR UPDATE SKIP LOCKED)
+                 (SELECT endpoint, id FROM batches WHERE poll_at <= $1 ORDER BY poll_at LIMIT 1 FOR UPDATE SKIP LOCKED)
              RETURNING id, judge, endpoint, deadline_at",
             now,
-            next,
+            busy_until,
         )
-        .fetch_all(&self.pool)
+        .fetch_optional(&self.pool)
         .await
-        .map_err(StoreError::op("looking for batches"))
+        .map_err(StoreError::op("looking for a batch"))
+    }
+
+    /// A batch that is still running is looked at again at `at`.
+    ///
+    /// # Errors
+    /// When the statement fails; then it is looked at when its lease is over.
+    pub async fn look_again(&self, batch: &Batch, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE batches SET poll_at = $3 WHERE endpoint = $1 AND id = $2", batch.endpoint, batch.id, at)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::op("putting a batch off"))?;
+        Ok(())
     }
 
     /// Stores a batch's replies, ends it, and wakes its jobs; questions without a reply are asked directly.
@@ -215,7 +254,7 @@ impl Store {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to end a batch"))?;
         sqlx::query!(
             "UPDATE batch_items b SET reply = u.reply FROM unnest($1::uuid[], $2::jsonb[]) AS u(job_id, reply)
-             WHERE b.job_id = u.job_id AND b.endpoint = $3 AND b.batch_id = $4",
+             WHERE b.job_id = u.job_id AND b.endpoint = $3 AND b.batch_id = $4 AND b.reply IS NULL",
             &replies.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
             &replies.iter().map(|(_, reply)| super::columns::json(reply.clone())).collect::<Vec<_>>(),
             batch.endpoint,

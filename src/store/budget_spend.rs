@@ -131,15 +131,17 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Everything spent in periods that began after `since`, by budget and subject.
+    /// Everything spent in the hour and the day of `now`, by budget and subject.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn spend(&self, since: DateTime<Utc>) -> Result<Vec<Spend>, StoreError> {
+    pub async fn spend(&self, now: DateTime<Utc>) -> Result<Vec<Spend>, StoreError> {
         let rows = sqlx::query!(
-            "SELECT budget, subject, period, starts_at, usd, tokens FROM budget_spend WHERE starts_at > $1
-             ORDER BY budget, subject, period, starts_at",
-            since
+            "SELECT budget, subject, period, starts_at, usd, tokens FROM budget_spend
+             WHERE (period = 'hour' AND starts_at = $1) OR (period = 'day' AND starts_at = $2)
+             ORDER BY budget, subject, period",
+            Period::Hour.start(now),
+            Period::Day.start(now)
         )
         .fetch_all(&self.pool)
         .await

@@ -192,14 +192,14 @@ impl Ledger {
         store.add_spend(&self.row(account, wanted), limit).await
     }
 
-    /// Corrects what was settled earlier, when more is known: by the part of a batched call that was estimated wrongly.
-    pub fn correct(&self, rubric: &str, labels: &TraceLabels, by: Amount, now: DateTime<Utc>) {
-        let accounts = self.accounts(rubric, labels, now);
+    /// Corrects what was settled at time `at`, when more is known: by the part of a batched call that was estimated wrongly.
+    pub fn correct(&self, rubric: &str, labels: &TraceLabels, by: Amount, at: DateTime<Utc>) {
+        let accounts = self.accounts(rubric, labels, at);
         let mut purses = self.purses();
         for account in accounts {
             let purse = purses.entry(account).or_default();
-            // The estimate may have been in a period that is over.
-            purse.used = purse.used.plus(by).at_least_zero();
+            // Below zero where another worker had settled the estimate; `keep_up` gives the difference back all the same.
+            purse.used = purse.used.plus(by);
         }
     }
 
@@ -258,41 +258,52 @@ impl Ledger {
                 if self.store.is_none() {
                     purse.all = purse.used;
                 } else if !std::mem::take(&mut purse.busy) && rest != Amount::default() {
+                    // Out of the purse first, so that nobody spends it meanwhile.
                     purse.advanced = purse.advanced.minus(rest);
                     idle.push((account.clone(), rest));
                 }
             }
         }
         let Some(store) = &self.store else { return Ok(()) };
+        let mut failed = None;
         for (account, rest) in idle {
             let back = Amount::default().minus(rest);
-            store.add_spend(&self.row(&account, back), Amount::UNBOUNDED).await?;
+            if let Err(error) = store.add_spend(&self.row(&account, back), Amount::UNBOUNDED).await {
+                self.advanced(account, rest);
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         self.true_up(store).await?;
-        for row in store.spend(now - TimeDelta::days(2)).await? {
+        for row in store.spend(now).await? {
             let Some(budget) = self.budgets.iter().position(|b| b.name == row.budget) else { continue };
             let Spend { subject, period, starts_at, amount, .. } = row;
-            if starts_at == period.start(now) {
-                self.purses().entry(Account { budget, subject, period, starts_at }).or_default().all = amount;
-            }
+            self.purses().entry(Account { budget, subject, period, starts_at }).or_default().all = amount;
         }
         Ok(())
     }
 
     /// Calls that cost more than was reserved for them have used more than was advanced: that is spend too.
     async fn true_up(&self, store: &Store) -> Result<(), StoreError> {
-        let mut owed: Vec<(Account, Amount)> = Vec::new();
-        for (account, purse) in self.purses().iter_mut() {
-            let more = purse.used.minus(purse.advanced).at_least_zero();
-            if more.usd > 1e-9 || more.tokens > 1e-6 {
-                purse.advanced = purse.advanced.plus(more);
-                owed.push((account.clone(), more));
-            }
-        }
+        let owed: Vec<(Account, Amount)> = {
+            let purses = self.purses();
+            let owed = purses.iter().map(|(account, p)| (account.clone(), p.used.minus(p.advanced).at_least_zero()));
+            owed.filter(|(_, more)| more.usd > 1e-9 || more.tokens > 1e-6).collect()
+        };
         for (account, more) in owed {
             store.add_spend(&self.row(&account, more), Amount::UNBOUNDED).await?;
+            self.advanced(account, more);
         }
         Ok(())
+    }
+
+    /// So much more is ours to spend.
+    fn advanced(&self, account: Account, more: Amount) {
+        let mut purses = self.purses();
+        let purse = purses.entry(account).or_default();
+        purse.advanced = purse.advanced.plus(more);
     }
 
     /// What each budget has spent of its limit in the current periods, as last read: budget, subject, period, part.

@@ -1,6 +1,6 @@
 //! Table `pauses`: judges that are not asked and the queue that is not worked on.
 //!
-//! Written by `pipeline::upkeep` and `cli::queue`, read by `upkeep` and `cli::doctor`. Its rule: what a person paused, only a
+//! Written by `pipeline::upkeep` and `cli::queue`, read by both and by `cli::doctor`. Its rule: what a person paused, only a
 //! person resumes.
 
 use super::{Store, StoreError};

@@ -63,3 +63,42 @@ async fn a_batch_that_takes_too_long_is_given_up_for_direct_questions() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_batches_cost_is_counted_once_whether_they_answer_or_not() {
+    let (sim, base) = sim(Faults { batch_ms: 100, error_rate: 0.3, ..Faults::default() }).await;
+    let mut config = patient(&base, PATIENT);
+    let every = "name = \"daily\"\nper = \"rubric\"\nusd_per_day = 10.0\n";
+    config.budgets = vec![toml::from_str(every).expect("a budget")];
+    let service = Service::start(config).await;
+    service.send(&different(30)).await;
+    let verdicts = service.verdicts(30).await;
+    assert!(sim.stats().batched > 0 && verdicts.iter().any(|v| !v.votes[0].batched), "some of both");
+    let cost: f64 = verdicts.iter().map(|v| v.cost_usd).sum();
+    eventually("the spend is what the verdicts cost", || async {
+        let rows = service.app.store.spend(chrono::Utc::now()).await.ok()?;
+        let spent: f64 = rows.iter().map(|row| row.amount.usd).sum();
+        ((spent - cost).abs() < 1e-9 && cost > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reply_that_is_there_is_taken_while_its_judge_is_paused() {
+    let (sim, base) = sim(Faults { batch_ms: 700, ..Faults::default() }).await;
+    let service = Service::start(patient(&base, PATIENT)).await;
+    service.send(&different(3)).await;
+    eventually("the batch is under way", || async {
+        let batches: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM batches").fetch_one(service.app.store.pool()).await.ok()?;
+        (batches == 1).then_some(())
+    })
+    .await;
+    let judge = service.app.bench.judges.get("a").expect("it is there");
+    judge.pause("a test", chrono::Utc::now());
+    let verdicts = service.verdicts(3).await;
+    assert!(verdicts.iter().all(|v| v.outcome == Outcome::Scored && v.votes[0].batched));
+    assert!(judge.pause_now().is_some(), "nobody asked, so nobody knows whether it answers again");
+    assert_eq!((sim.stats().requests, verdicts[0].votes[0].attempts), (3, 1));
+    assert!(!verdicts[0].votes[0].prompt_hash.is_empty() && !verdicts[0].votes[0].rung.is_empty());
+}

@@ -67,12 +67,19 @@ async fn our_own_limit_is_no_failure_of_the_judge() {
     let (sim, base) = sim(Faults::default()).await;
     let mut config = config(&[JUDGED]);
     with_judges(&mut config, &base, &["a"]);
-    config.judges.get_mut("a").expect("it is there").requests_per_minute = Some(300);
+    // Forty need 16 seconds, and nobody waits for more than ten.
+    config.judges.get_mut("a").expect("it is there").requests_per_minute = Some(150);
     config.work.attempts_max = 1;
     let service = Service::start(config).await;
-    service.send(&traces::many("t", 25)).await;
-    assert!(service.verdicts(25).await.iter().all(|v| v.outcome == Outcome::Scored));
-    assert_eq!(sim.stats().requests, 25);
+    service.send(&traces::many("t", 40)).await;
+    eventually("some are given back", || async {
+        let held_up = "SELECT count(*) FROM jobs WHERE last_error LIKE '%held_up%' AND attempts = 0";
+        let count: i64 = sqlx::query_scalar(held_up).fetch_one(service.app.store.pool()).await.ok()?;
+        (count > 0).then_some(())
+    })
+    .await;
+    assert!(service.verdicts(40).await.iter().all(|v| v.outcome == Outcome::Scored));
+    assert_eq!(sim.stats().requests, 40);
 }
 
 #[tokio::test]

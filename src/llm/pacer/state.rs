@@ -216,7 +216,8 @@ impl State {
                 self.stretch.2 += 1;
                 self.throttled(now, retry_after);
             }
-            Ended::Failed => self.known = true,
+            // What the endpoint allows is as unknown as before.
+            Ended::Failed => {}
         }
     }
 

@@ -4,9 +4,9 @@
 //! vote says so; whoever answers, the vote stands in the seat's name. The way not taken: a fallback that silently changes
 //! which model judged.
 
-use super::claims;
 use super::question::Question;
 use super::talk::Talk;
+use super::{batched, claims};
 use crate::app::Bench;
 use crate::domain::chat::{ChatReply, ChatRequest};
 use crate::domain::job::Job;
@@ -15,23 +15,12 @@ use crate::domain::rung::{Rung, Traits};
 use crate::domain::verdict::{FINAL, Vote, VoteTokens};
 use crate::judge::{logprobs, reply};
 use crate::llm::judges::JudgeHandle;
-use crate::llm::{batch, tokens};
+use crate::llm::tokens;
 use crate::runtime::cpu;
-use crate::store::batches::{Asked, Item};
-use crate::store::budget_spend::Amount;
-use chrono::TimeDelta;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How the error of a vote begins that a batch will bring.
-const BATCHED: &str = "batch";
-
-/// Whether a vote waits for a batch, so that nobody else need be asked meanwhile.
-pub(super) fn waits_for_batch(vote: &Vote) -> bool {
-    vote.error.as_deref().is_some_and(|e| e.starts_with(BATCHED))
-}
 
 /// How the last request to a judge failed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,26 +42,44 @@ pub(super) async fn ask_judge(bench: &Bench, question: &Question, job: &Job, sea
     if let Some(vote) = cached(bench, judge, &cache_key).await {
         return (Vote { judge: seat.to_owned(), ..vote }, Failure::default());
     }
-    let (judge, stood_in) = match sits(bench, &question.rubric, judge) {
-        Ok(judge) => {
-            let stood_in = (judge.name != seat).then(|| judge.name.clone());
-            (judge, stood_in)
-        }
-        Err((error, failure)) => {
-            return (Vote { error: Some(error), model: judge.config.model.clone(), ..vote }, failure);
-        }
-    };
-    // A fallback's vote is not the answer of the judge that was asked for.
-    let cache_key = if stood_in.is_some() { String::new() } else { cache_key };
-    let vote = Vote { model: judge.config.model.clone(), cache_key, stood_in, ..vote };
     let start = Instant::now();
+    let vote = Vote { model: judge.config.model.clone(), cache_key, ..vote };
+    let (mut vote, failure) = in_seat(bench, question, job, (judge, vote)).await;
+    vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+    (vote, failure)
+}
+
+/// The vote of a judge out of its batch, or its own, or its fallback's.
+async fn in_seat(
+    bench: &Bench,
+    question: &Question,
+    job: &Job,
+    (judge, vote): (&Arc<JudgeHandle>, Vote),
+) -> (Vote, Failure) {
+    let claims = matches!(question.rubric.output, Output::Claims { .. });
     let mut talk = Talk::new(bench, judge, question, job, vote);
-    if matches!(question.rubric.output, Output::Claims { .. }) {
+    // Before anybody asks whether the judge can be asked now: a reply that is there needs no request.
+    if !claims && batched::settles(&mut talk).await {
+        return (talk.vote, talk.failure);
+    }
+    let seat = judge.name.as_str();
+    let mut vote = talk.vote;
+    let judge = match sits(bench, &question.rubric, judge) {
+        Ok(judge) => judge,
+        Err((error, failure)) => return (Vote { error: Some(error), ..vote }, failure),
+    };
+    if judge.name != seat {
+        // A fallback's vote is not the answer of the judge that was asked for.
+        vote.cache_key.clear();
+        vote.model.clone_from(&judge.config.model);
+        vote.stood_in = Some(judge.name.clone());
+    }
+    let mut talk = Talk::new(bench, judge, question, job, vote);
+    if claims {
         claims::ask(&mut talk).await;
     } else {
         ask_plainly(&mut talk, seat).await;
     }
-    talk.vote.latency_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
     (talk.vote, talk.failure)
 }
 
@@ -113,52 +120,50 @@ async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
 async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     let question = talk.question;
     let build = move |traits: &Traits| question.request(seat, traits);
-    if let Some(why) = too_long(talk.judge, &build(&talk.traits)).await {
+    if let Some(why) = too_long(talk.judge, &talk.prepare(&build)).await {
         talk.vote.error = Some(format!("{FINAL}too_long: {why}"));
         return;
     }
+    let read = |reply: &ChatReply, rung: Rung| understand(question, reply, rung);
+    if let Some(understood) = talk.hold(&build, &read).await {
+        settle(&mut talk.vote, understood);
+    }
+}
+
+/// What a reply says, and what its log-probabilities say.
+pub(super) type Meaning = (reply::Understood, Option<logprobs::Expected>);
+
+/// Reads a reply to the question.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn understand(question: &Question, reply: &ChatReply, rung: Rung) -> Result<Meaning, String> {
     let output = &question.rubric.output;
-    let read = move |reply: &ChatReply, rung: Rung| {
-        let understood = reply::read(&reply.content, output, rung, &question.marks.canary)?;
-        Ok((understood, logprobs::expected(&reply.logprobs, output)))
-    };
-    let understood = match batched(talk, &build).await {
-        Batched::Ask => talk.hold(&build, &read).await,
-        Batched::Wait => return,
-        Batched::Reply(reply) => match talk.accept(&reply, true).map(|()| read(&reply, talk.traits.rung)) {
-            Some(Ok(understood)) => Some(understood),
-            // One that cannot be read is asked for directly, and not looked at again.
-            Some(Err(_)) => {
-                if let Some(store) = &talk.bench.store {
-                    drop(store.skip_batch(talk.job.id, &talk.judge.name).await);
-                }
-                talk.hold(&build, &read).await
-            }
-            None => None,
-        },
-    };
-    let Some((understood, expected)) = understood else { return };
-    let vote = &mut talk.vote;
+    let understood = reply::read(&reply.content, output, rung, &question.marks.canary)?;
+    Ok((understood, logprobs::expected(&reply.logprobs, output)))
+}
+
+/// Writes what was understood into the vote.
+pub(super) fn settle(vote: &mut Vote, (understood, expected): Meaning) {
     vote.error = None;
     vote.score = Some(understood.score);
     vote.raw = understood.raw;
     vote.label = understood.label;
     vote.reason = understood.reason;
-    if let Some(expected) = expected {
-        vote.detail = json!({"logprobs": {"expected": expected.raw, "mass": expected.mass}});
-        vote.score = Some(expected.score);
-        if expected.mass < logprobs::MASS_MIN {
-            vote.score = None;
-            let mass = expected.mass;
-            vote.error =
-                Some(format!("{FINAL}unsure: the tokens that are scores have a probability of {mass:.2} together"));
-        }
+    let Some(expected) = expected else { return };
+    vote.detail = json!({"logprobs": {"expected": expected.raw, "mass": expected.mass}});
+    vote.score = Some(expected.score);
+    if expected.mass < logprobs::MASS_MIN {
+        vote.score = None;
+        let mass = expected.mass;
+        vote.error =
+            Some(format!("{FINAL}unsure: the tokens that are scores have a probability of {mass:.2} together"));
     }
 }
 
-/// Why a question does not fit the judge's window.
+/// Why a question, with the longest answer to it, does not fit the judge's window.
 pub(super) async fn too_long(judge: &JudgeHandle, request: &ChatRequest) -> Option<String> {
-    let (window, output) = (judge.config.window_tokens, judge.config.output_tokens_max() as usize);
+    let (window, output) = (judge.config.window_tokens, request.output_tokens_max as usize);
     if !tokens::may_exceed(request.bytes() + output, window) {
         return None;
     }
@@ -167,57 +172,4 @@ pub(super) async fn too_long(judge: &JudgeHandle, request: &ChatRequest) -> Opti
     let count = cpu::run(move || texts.iter().map(|text| tokens::count(&model, text)).sum::<usize>()).await.ok()?;
     let needed = count + output;
     (needed > window).then(|| format!("{needed} tokens are needed, answer included, and {window} fit (window_tokens)"))
-}
-
-/// What becomes of a question that may wait.
-enum Batched {
-    /// It is asked directly.
-    Ask,
-    /// It waits; the vote says so.
-    Wait,
-    /// The batch has answered it.
-    Reply(ChatReply),
-}
-
-/// Batches are half price wherever there are any.
-fn half(amount: Amount) -> Amount {
-    Amount { usd: amount.usd / 2.0, tokens: amount.tokens }
-}
-
-/// Puts the question into a batch, or takes the reply out of one. Whatever goes wrong, it is asked directly.
-async fn batched(talk: &mut Talk<'_>, build: &(dyn Fn(&Traits) -> ChatRequest + Sync)) -> Batched {
-    let (bench, judge, job) = (talk.bench, talk.judge, talk.job);
-    let hours = talk.question.rubric.batch_hours.filter(|_| judge.config.batch);
-    let (Some(hours), Some(store)) = (hours, &bench.store) else { return Batched::Ask };
-    let now = bench.clock.now();
-    let deadline_at = match store.batch_state(job.id, &judge.name, now).await {
-        Ok(Asked::Replied(status, body)) => {
-            return match batch::read(status, &body) {
-                Ok(reply) => {
-                    talk.pay(half(talk.at_most(&talk.prepare(build))), &reply.usage);
-                    Batched::Reply(reply)
-                }
-                Err(_) => Batched::Ask,
-            };
-        }
-        Ok(Asked::Waiting(until)) => until,
-        Ok(Asked::New) => {
-            let wanted = TimeDelta::from_std(Duration::from_secs_f64(hours * 3_600.0)).unwrap_or_default();
-            let deadline_at = (job.enqueued_at + wanted).min(job.deadline_at - TimeDelta::minutes(1));
-            let request = talk.prepare(build);
-            // Counted now at what it may cost at most, corrected when the reply is there.
-            let most = half(talk.at_most(&request));
-            let Some(held) = talk.hold_money(most).await else { return Batched::Wait };
-            bench.ledger.settle(held, most);
-            let item = Item { job_id: job.id, body: batch::request_body(judge, &request), deadline_at };
-            if deadline_at <= now || store.ask_in_batch((&judge.name, &judge.endpoint()), &item, now).await.is_err() {
-                return Batched::Ask;
-            }
-            deadline_at
-        }
-        Ok(Asked::Missed) | Err(_) => return Batched::Ask,
-    };
-    talk.vote.error = Some(format!("{BATCHED}: waiting for the provider's reply"));
-    talk.failure = Failure { wait: (deadline_at - now).to_std().ok(), free: true };
-    Batched::Wait
 }

@@ -9,10 +9,9 @@ use super::talk::Talk;
 use crate::domain::chat::ChatReply;
 use crate::domain::rubric::{Against, Output};
 use crate::domain::rung::{Rung, Traits};
-use crate::domain::verdict::FINAL;
+use crate::domain::verdict::{FINAL, Vote};
 use crate::judge::claims::{self, Claim, Finding, Found};
 use crate::judge::{chunks, prompt};
-use crate::llm::judges::JudgeHandle;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -26,15 +25,21 @@ const BYTES_PER_TOKEN: usize = 2;
 pub(super) async fn ask(talk: &mut Talk<'_>) {
     let question = talk.question;
     let rubric = &question.rubric;
-    let mut all = match begun(talk) {
-        Some(all) => all,
+    let (mut all, before) = match begun(talk) {
+        Some(begun) => begun,
         None => match split(talk).await {
-            Some(all) => all,
+            Some(all) => (all, 0),
             None => return,
         },
     };
-    keep(talk, &all);
+    keep(talk, &all, before);
     let Some(pieces) = cut(talk, &all).await else { return };
+    if pieces.len() != before {
+        // Cut otherwise than before: what was read is not known any more. What was found with its quotation is.
+        for claim in all.iter_mut().filter(|c| c.finding == Finding::NotInContext) {
+            claim.chunks_read = 0;
+        }
+    }
     if !read_all(talk, &mut all, &pieces).await {
         return;
     }
@@ -52,15 +57,18 @@ pub(super) async fn ask(talk: &mut Talk<'_>) {
     talk.vote.error = None;
 }
 
-/// The claims that an earlier attempt was cut off at, with what it had found.
-fn begun(talk: &Talk<'_>) -> Option<Vec<Claim>> {
-    let earlier = talk.job.votes.iter().find(|v| v.judge == talk.vote.judge && v.detail["partial"] == true)?;
-    serde_json::from_value(earlier.detail["claims"].clone()).ok()
+/// The claims that an earlier attempt of the same judge was cut off at, with what it had found, and the number of pieces.
+fn begun(talk: &Talk<'_>) -> Option<(Vec<Claim>, usize)> {
+    let by = &talk.judge.name;
+    let ours = |v: &&Vote| v.judge == talk.vote.judge && v.detail["partial"] == true && v.detail["by"] == by.as_str();
+    let earlier = &talk.job.votes.iter().find(ours)?.detail;
+    let pieces = earlier["pieces"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+    Some((serde_json::from_value(earlier["claims"].clone()).ok()?, pieces))
 }
 
 /// Keeps how far it is, so that another attempt goes on from there.
-fn keep(talk: &mut Talk<'_>, all: &[Claim]) {
-    talk.vote.detail = json!({"claims": all, "partial": true});
+fn keep(talk: &mut Talk<'_>, all: &[Claim], pieces: usize) {
+    talk.vote.detail = json!({"claims": all, "partial": true, "by": talk.judge.name, "pieces": pieces});
     talk.question.note(&talk.vote);
 }
 
@@ -69,7 +77,7 @@ async fn split(talk: &mut Talk<'_>) -> Option<Vec<Claim>> {
     let question = talk.question;
     let (rubric, marks) = (&question.rubric, &question.marks);
     let build = |traits: &Traits| claims::split_request(rubric, &question.inputs, marks, traits);
-    if let Some(why) = too_long(talk.judge, &build(&talk.traits)).await {
+    if let Some(why) = too_long(talk.judge, &talk.prepare(&build)).await {
         talk.vote.error = Some(format!("{FINAL}too_long: {why}"));
         return None;
     }
@@ -87,7 +95,7 @@ async fn cut(talk: &mut Talk<'_>, all: &[Claim]) -> Option<Vec<String>> {
     let question = talk.question;
     let every: Vec<&Claim> = all.iter().collect();
     let around = request(talk, &every, "")?;
-    let free = room(talk.judge, around.bytes());
+    let free = room(talk, around.bytes());
     let mut bytes_max = free * BYTES_PER_TOKEN;
     let total: usize = question.documents.iter().map(|d| d.len() + 2).sum();
     // Most contexts fit as they are: bytes bound the tokens from above.
@@ -104,7 +112,9 @@ async fn cut(talk: &mut Talk<'_>, all: &[Claim]) -> Option<Vec<String>> {
             return None;
         }
         let longest = pieces.iter().max_by_key(|p| p.len()).cloned().unwrap_or_default();
-        if too_long(talk.judge, &request(talk, &every, &longest)?).await.is_none() {
+        let mut fullest = request(talk, &every, &longest)?;
+        fullest.output_tokens_max = talk.answer_max();
+        if too_long(talk.judge, &fullest).await.is_none() {
             return Some(pieces);
         }
         bytes_max = bytes_max.min(total) / 2;
@@ -112,9 +122,9 @@ async fn cut(talk: &mut Talk<'_>, all: &[Claim]) -> Option<Vec<String>> {
 }
 
 /// Tokens that are left of the window beside so many bytes and the answer.
-fn room(judge: &JudgeHandle, bytes: usize) -> usize {
-    let output = judge.config.output_tokens_max() as usize;
-    judge.config.window_tokens.saturating_sub(output + bytes / BYTES_PER_TOKEN)
+fn room(talk: &Talk<'_>, bytes: usize) -> usize {
+    let output = talk.answer_max() as usize;
+    talk.judge.config.window_tokens.saturating_sub(output + bytes / BYTES_PER_TOKEN)
 }
 
 fn request(talk: &mut Talk<'_>, some: &[&Claim], chunk: &str) -> Option<crate::domain::chat::ChatRequest> {
@@ -157,7 +167,7 @@ async fn read_all(talk: &mut Talk<'_>, all: &mut [Claim], pieces: &[String]) -> 
                 claim.quote = found.quote;
                 claim.doubt = found.doubt.or(claim.doubt.take()).filter(|_| claim.finding == Finding::NotInContext);
             }
-            keep(talk, all);
+            keep(talk, all, pieces.len());
         }
     }
     true

@@ -19,6 +19,7 @@ use crate::llm::pacer::Ended;
 use crate::runtime::retry::Backoff;
 use crate::store::budget_spend::Amount;
 use crate::store::ledger::{Refused, Reservation};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,10 +68,14 @@ impl<'a> Talk<'a> {
     /// The request as this judge is asked.
     pub fn prepare(&self, build: Build<'_>) -> ChatRequest {
         let mut request = build(&self.traits);
-        request.output_tokens_max =
-            self.judge.config.output_tokens_max().max(self.traits.output_tokens_min.unwrap_or(0));
+        request.output_tokens_max = self.answer_max();
         request.logprobs = self.judge.config.logprobs;
         request
+    }
+
+    /// Tokens of an answer at most: as configured, or more where that was learnt to be too few.
+    pub fn answer_max(&self) -> u32 {
+        self.judge.config.output_tokens_max().max(self.traits.output_tokens_min.unwrap_or(0))
     }
 
     /// Asks until a reply is understood; `None` = there is none in this attempt, and the vote says why.
@@ -168,13 +173,17 @@ impl<'a> Talk<'a> {
                     ChatError::RateLimited { retry_after } => Ended::Throttled { retry_after: *retry_after },
                     _ => Ended::Failed,
                 });
-                self.bench.ledger.settle(held, Amount::default());
+                // What timed out has very likely been worked on, and is paid for; nobody says how much.
+                let likely =
+                    if matches!(error, ChatError::Timeout(_)) { self.likely(request) } else { Amount::default() };
+                self.bench.ledger.settle(held, likely);
                 Err(self.fail(&error))
             }
         }
     }
 
-    fn params(&self, request: &ChatRequest) -> serde_json::Value {
+    /// The parameters that a request is sent with, as they stand in the vote.
+    pub fn params(&self, request: &ChatRequest) -> serde_json::Value {
         let config = &self.judge.config;
         let mut params = json!({"output_tokens_max": request.output_tokens_max, "temperature": config.temperature});
         if let Some(top_p) = config.top_p {
@@ -192,15 +201,21 @@ impl<'a> Talk<'a> {
         params
     }
 
-    /// Reserves what the request may cost at most: a third of its bytes as tokens, and the longest answer.
+    /// Reserves what the request may cost at most.
     async fn reserve(&mut self, request: &ChatRequest) -> Result<Reservation, Next> {
         self.hold_money(self.at_most(request)).await.ok_or(Next::Stop)
     }
 
-    /// What a request may cost at most.
+    /// What a request is likely to cost.
+    fn likely(&self, request: &ChatRequest) -> Amount {
+        let (input_tokens, output_tokens) = self.judge.estimated(request.bytes());
+        self.amount(&Usage { input_tokens, output_tokens, ..Usage::default() })
+    }
+
+    /// What a request may cost at most; few texts have tokens of two bytes or less.
     pub fn at_most(&self, request: &ChatRequest) -> Amount {
         let most = Usage {
-            input_tokens: request.bytes() as u64 / 3,
+            input_tokens: request.bytes() as u64 / 2,
             output_tokens: u64::from(request.output_tokens_max),
             ..Usage::default()
         };
@@ -230,12 +245,10 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Corrects what was counted for a batched request by what its reply used, at half price.
-    pub fn pay(&self, estimated: Amount, usage: &Usage) {
-        let used = self.amount(usage);
-        let by = Amount { usd: used.usd * 0.5 - estimated.usd, tokens: used.tokens - estimated.tokens };
+    /// Corrects what was counted for a batched request at time `at`.
+    pub fn correct(&self, by: Amount, at: DateTime<Utc>) {
         let (rubric, labels) = (&self.question.rubric.name, &self.question.labels);
-        self.bench.ledger.correct(rubric, labels, by, self.bench.clock.now());
+        self.bench.ledger.correct(rubric, labels, by, at);
     }
 
     fn fail(&mut self, error: &ChatError) -> Next {
@@ -304,7 +317,7 @@ impl<'a> Talk<'a> {
     ) -> Result<T, Option<String>> {
         let now = self.bench.clock.now();
         if reply.finish_reason.as_deref() == Some("length") {
-            let limit = self.judge.config.output_tokens_max().max(self.traits.output_tokens_min.unwrap_or(0));
+            let limit = self.answer_max();
             let thinks = reply.usage.reasoning_tokens > 0 || reply.content.trim().is_empty();
             if thinks && self.traits.need_more(limit, self.judge.config.window_tokens, now) {
                 self.judge.learn(&self.traits);

@@ -4,7 +4,8 @@
 //! next attempt; at the end of the lease those that have not answered have failed this attempt.
 
 use super::Bounds;
-use super::ask::{Failure, ask_judge, waits_for_batch};
+use super::ask::{Failure, ask_judge};
+use super::batched::waits_for_batch;
 use super::question::Question;
 use crate::app::Bench;
 use crate::domain::job::Job;
