@@ -6,6 +6,7 @@
 
 pub mod chat;
 pub mod clock;
+pub mod dimension;
 pub mod event;
 pub mod ids;
 pub mod job;

@@ -17,6 +17,7 @@ pub mod limit_shares;
 pub mod outbox;
 pub mod panel_models;
 pub mod pauses;
+pub mod report;
 pub mod rubric_versions;
 pub mod traces;
 pub mod verdicts;
