@@ -40,9 +40,10 @@ pub fn summarise<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Group {
         }
     }
     group.n = scores.len();
-    group.n_eff = hajek::effective_size(&scores);
-    group.mean = hajek::mean(&scores);
-    group.pass_rate = hajek::mean(&passes);
+    // A scored verdict has a score and a probability above zero, so what is refused is an empty group.
+    group.n_eff = hajek::effective_size(&scores).unwrap_or_default();
+    group.mean = hajek::mean(&scores).ok();
+    group.pass_rate = hajek::mean(&passes).ok();
     group
 }
 

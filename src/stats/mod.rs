@@ -2,5 +2,16 @@
 //!
 //! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
 
+pub mod alpha;
+pub mod correlation;
+pub mod dawid_skene;
+pub mod estimate;
 pub mod hajek;
+pub mod kappa;
+pub mod proportions;
+pub mod refusal;
 pub mod stack;
+pub mod survey;
+pub mod thresholds;
+#[cfg(test)]
+pub(crate) mod vectors;
