@@ -25,6 +25,22 @@ impl Clock for SystemClock {
     }
 }
 
+/// A time as in 2026-11-20T12:00:00Z, or an age before `now` as in 90m, 24h, 7d.
+#[must_use]
+pub fn time_or_age(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.to_utc());
+    }
+    let seconds = match text.chars().last()? {
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u32 = text.get(..text.len() - 1)?.parse().ok()?;
+    now.checked_sub_signed(TimeDelta::seconds(seconds * i64::from(number)))
+}
+
 /// A clock that tests move by hand.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<DateTime<Utc>>);

@@ -18,6 +18,7 @@ pub mod export;
 pub mod ingest;
 pub mod offline;
 pub mod record;
+pub mod report;
 pub mod sample;
 pub mod shares;
 pub mod upkeep;

@@ -10,6 +10,7 @@ mod ops;
 mod otlp;
 mod problem;
 mod read;
+mod report;
 
 use crate::app::App;
 use crate::config::Scope;
@@ -47,6 +48,7 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/api/v1/verdicts", get(read::verdicts))
         .route("/api/v1/traces/{id}", get(read::trace))
         .route("/api/v1/rubrics", get(read::rubrics))
+        .route("/api/v1/report", get(report::report))
         .route("/api/v1/queue", get(read::queue));
     let metrics = Router::new().route("/metrics", get(ops::metrics));
     let read = if web { web_routes.merge(metrics) } else { metrics };

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use super::problem::Problem;
+use crate::domain::clock::time_or_age;
 use crate::domain::verdict::Outcome;
 use crate::pipeline::explain::{Explanation, explain};
 use crate::store::verdicts::VerdictFilter;
@@ -29,7 +30,7 @@ pub(super) struct VerdictQuery {
     cursor: Option<String>,
 }
 
-fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
+pub(super) fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
     let metrics = shared.app.bench.metrics.clone();
     move |error| {
         metrics.store_errors.with_label_values(&[error.operation()]).inc();
@@ -70,23 +71,10 @@ pub(super) async fn verdicts(
 }
 
 /// A time as in 2026-11-20T12:00:00Z, or an age as in 90m, 24h, 7d.
-fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.to_utc());
-    }
-    let unit = match text.chars().last() {
-        Some('m') => Some(60),
-        Some('h') => Some(3_600),
-        Some('d') => Some(86_400),
-        _ => None,
-    };
-    let number = text.get(..text.len().saturating_sub(1)).and_then(|n| n.parse::<u32>().ok());
-    match (unit, number) {
-        (Some(unit), Some(number)) => Ok(now - chrono::TimeDelta::seconds(unit * i64::from(number))),
-        _ => Err(Problem::bad_request(
-            "`since` must be a time as in 2026-11-20T12:00:00Z or an age as in 90m, 24h or 7d",
-        )),
-    }
+pub(super) fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+    time_or_age(text, now).ok_or_else(|| {
+        Problem::bad_request("`since` must be a time as in 2026-11-20T12:00:00Z or an age as in 90m, 24h or 7d")
+    })
 }
 
 /// Microseconds and id, as Postgres keeps them.
