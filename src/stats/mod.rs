@@ -2,6 +2,7 @@
 //!
 //! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
 
+pub mod accuracy;
 pub mod active;
 pub mod alpha;
 pub mod choice;
@@ -10,6 +11,8 @@ pub mod dawid_skene;
 pub mod estimate;
 pub mod hajek;
 pub mod kappa;
+pub mod labels_needed;
+pub mod paired;
 pub mod ppi;
 pub mod proportions;
 pub mod refusal;
