@@ -2,14 +2,21 @@
 //!
 //! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
 
+pub mod accuracy;
+pub mod active;
 pub mod alpha;
+pub mod choice;
 pub mod correlation;
 pub mod dawid_skene;
 pub mod estimate;
 pub mod hajek;
 pub mod kappa;
+pub mod labels_needed;
+pub mod paired;
+pub mod ppi;
 pub mod proportions;
 pub mod refusal;
+pub mod rogan_gladen;
 pub mod stack;
 pub mod survey;
 pub mod thresholds;

@@ -3,10 +3,11 @@
 //!
 //! Fitted by `benches/votes` and by the calibration. Follows Wolpert's stacking with the likelihood of logistic
 //! regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's `LogisticRegression(C=1)`, whose
-//! output is the test vector). The way not taken: independent error rates a judge, which count judges that err together
-//! as if each brought news.
+//! output is the test vector). Votes may be yes and no, scores in [0,1], or any numbers (categories one-hot). The way not taken:
+//! independent error rates a judge, which count judges that err together as if each brought news.
 
 use crate::domain::panel::{Stack, sign};
+use crate::stats::refusal::{Refusal, at_least, finite, same_length, share};
 
 /// Labels below which nothing is fitted: 50, from which on the stack was at most a point below the best judge on real votes.
 pub const LABELS_MIN: usize = 50;
@@ -22,23 +23,84 @@ pub fn fit(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<Stack> {
     Some(fitted(votes, truth)?.0)
 }
 
-/// The fit and what it leaves unexplained: the penalised negative log-likelihood.
+/// Fits P(pass) on scores in [0,1], such as a judge's own P(pass); a score counts as 2 s - 1, so 1 as a vote that passes.
+///
+/// # Errors
+/// As for [`fit_rows`], and for a score that is not in [0,1].
+pub fn fit_scores(scores: &[Vec<Option<f64>>], truth: &[bool]) -> Result<Stack, Refusal> {
+    for (at, score) in scores.iter().enumerate().flat_map(|(at, row)| row.iter().flatten().map(move |s| (at, *s))) {
+        share("score of item", at, score)?;
+    }
+    let rows: Vec<Vec<f64>> = scores.iter().map(|row| row.iter().map(|s| centred(*s)).collect()).collect();
+    fit_rows(&rows, truth)
+}
+
+/// Fits P(pass) on any numbers, one row an item: for votes of several categories one column a judge and category, 1 where it was given.
+///
+/// # Errors
+/// Without items, when lengths differ, a number is not finite, or all items pass or all fail.
+pub fn fit_rows(rows: &[Vec<f64>], truth: &[bool]) -> Result<Stack, Refusal> {
+    at_least("labelled items", rows.len(), 1)?;
+    same_length(("items", rows.len()), ("labels", truth.len()))?;
+    for (at, row) in rows.iter().enumerate() {
+        same_length(("columns of the first item", rows[0].len()), ("of another", row.len()))?;
+        row.iter().try_for_each(|x| finite("column of item", at, *x))?;
+    }
+    let with_one: Vec<Vec<f64>> = rows.iter().map(|row| with_intercept(row.iter().copied())).collect();
+    newton(&with_one, truth).map(|(stack, _)| stack).ok_or(ONE_KIND)
+}
+
+/// P(pass) of a model given scores in [0,1], as [`fit_scores`] takes them; a missing one counts for nothing.
+#[must_use]
+pub fn probability(stack: &Stack, scores: &[Option<f64>]) -> f64 {
+    let sum: f64 = stack.weights.iter().zip(scores).map(|(w, score)| w * centred(*score)).sum();
+    1.0 / (1.0 + (-(stack.intercept + sum)).exp())
+}
+
+/// One model of scores for each number of judges asked, in the order of the columns.
+///
+/// # Errors
+/// As for [`fit_scores`].
+pub fn prefixes_of_scores(scores: &[Vec<Option<f64>>], truth: &[bool]) -> Result<Vec<Stack>, Refusal> {
+    let judges = scores.iter().map(Vec::len).min().unwrap_or_default();
+    let upto = |k: usize| scores.iter().map(|row| row[..k].to_vec()).collect::<Vec<_>>();
+    (1..=judges).map(|k| fit_scores(&upto(k), truth)).collect()
+}
+
+const ONE_KIND: Refusal = Refusal::Undefined { what: "the model", why: "the labels all pass, or all fail" };
+
+fn centred(score: Option<f64>) -> f64 {
+    score.map_or(0.0, |s| 2.0 * s - 1.0)
+}
+
+fn with_intercept(row: impl Iterator<Item = f64>) -> Vec<f64> {
+    std::iter::once(1.0).chain(row).collect()
+}
+
+/// The fit on votes and what it leaves unexplained.
 fn fitted(votes: &[Vec<Option<bool>>], truth: &[bool]) -> Option<(Stack, f64)> {
     let judges = votes.first()?.len();
-    if votes.len() != truth.len() || truth.iter().all(|t| *t) || truth.iter().all(|t| !*t) {
+    if votes.len() != truth.len() || votes.iter().any(|row| row.len() != judges) {
         return None;
     }
-    let rows: Vec<Vec<f64>> =
-        votes.iter().map(|row| std::iter::once(1.0).chain(row.iter().map(|v| sign(*v))).collect()).collect();
-    let mut beta = vec![0.0; judges + 1];
-    let mut loss = objective(&rows, truth, &beta);
+    let rows: Vec<Vec<f64>> = votes.iter().map(|row| with_intercept(row.iter().map(|v| sign(*v)))).collect();
+    newton(&rows, truth)
+}
+
+/// The fit on rows that begin with 1, and the penalised negative log-likelihood; `None` when there is nothing to learn.
+fn newton(rows: &[Vec<f64>], truth: &[bool]) -> Option<(Stack, f64)> {
+    if truth.iter().all(|t| *t) || truth.iter().all(|t| !*t) {
+        return None;
+    }
+    let mut beta = vec![0.0; rows.first()?.len()];
+    let mut loss = objective(rows, truth, &beta);
     for _ in 0..STEPS_MAX {
-        let step = newton_step(&rows, truth, &beta)?;
+        let step = newton_step(rows, truth, &beta)?;
         // Halved until it helps: far from the optimum a full step can overshoot.
         let mut scale = 1.0;
         let better = loop {
             let next: Vec<f64> = beta.iter().zip(&step).map(|(b, s)| b - scale * s).collect();
-            let value = objective(&rows, truth, &next);
+            let value = objective(rows, truth, &next);
             if value <= loss {
                 break Some((next, value));
             }
@@ -162,11 +224,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::vectors::file;
+    use proptest::prelude::*;
     use serde_json::Value;
-
-    fn vector() -> Value {
-        serde_json::from_str(include_str!("../../tests/fixtures/stats/stacking.json")).expect("the fixture is JSON")
-    }
 
     fn votes(of: &Value) -> Vec<Vec<Option<bool>>> {
         let row = |row: &Value| {
@@ -178,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_coefficients_are_scikit_learns() {
-        let file = vector();
+        let file = file("stacking.json");
         let n = usize::try_from(file["n_calibration"].as_u64().expect("a number")).expect("small");
         let rows = votes(&file["votes"]);
         let truth: Vec<bool> =
@@ -229,5 +289,49 @@ mod tests {
         let one_kind = vec![vec![Some(true)], vec![Some(false)]];
         assert_eq!(fit(&one_kind, &[true, true]), None);
         assert!(prefixes(&one_kind, &[true, true]).is_empty());
+        let uneven = vec![vec![Some(true)], vec![Some(false), Some(true)]];
+        assert_eq!(fit(&uneven, &[true, false]), None);
+    }
+
+    #[test]
+    fn sure_scores_are_votes_and_unsure_ones_count_less() {
+        let file = file("stacking.json");
+        let rows = votes(&file["votes"]);
+        let truth: Vec<bool> =
+            file["y"].as_array().expect("labels").iter().map(|y| y.as_f64().expect("0 or 1") > 0.5).collect();
+        let scores: Vec<Vec<Option<f64>>> =
+            rows.iter().map(|row| row.iter().map(|v| v.map(|v| f64::from(u8::from(v)))).collect()).collect();
+        let (by_votes, by_scores) = (prefixes(&rows, &truth), prefixes_of_scores(&scores, &truth).expect("labels"));
+        assert_eq!(by_votes, by_scores);
+        for (row, score) in rows.iter().zip(&scores) {
+            assert!((by_votes[3].probability(row) - probability(&by_scores[3], score)).abs() < 1e-12);
+        }
+        let unsure = probability(&by_scores[0], &[Some(0.6)]);
+        let (none, sure) = (probability(&by_scores[0], &[None]), probability(&by_scores[0], &[Some(1.0)]));
+        assert!(none < unsure && unsure < sure);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let fit = |score| fit_scores(&[vec![Some(0.5)], vec![Some(score)]], &[true, false]);
+        assert!(fit(0.2).is_ok() && fit(f64::NAN).is_err() && fit(1.5).is_err());
+        assert_eq!(fit_rows(&[vec![1.0], vec![0.0]], &[true, true]), Err(ONE_KIND));
+        assert!(fit_rows(&[], &[]).is_err() && fit_rows(&[vec![1.0]], &[true, false]).is_err());
+        assert!(fit_rows(&[vec![1.0], vec![]], &[true, false]).is_err());
+        assert!(fit_rows(&[vec![1.0], vec![f64::INFINITY]], &[true, false]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_fit_is_a_probability_model_for_any_votes(
+            items in prop::collection::vec((prop::collection::vec(prop::option::of(any::<bool>()), 3), any::<bool>()), 2..40),
+        ) {
+            let (rows, truth): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+            let Some(stack) = fit(&rows, &truth) else { return Ok(()) };
+            let mean = rows.iter().map(|row| stack.probability(row)).sum::<f64>() / rows.len() as f64;
+            let share = truth.iter().filter(|t| **t).count() as f64 / truth.len() as f64;
+            // The intercept is not penalised, so the model passes as many as people do.
+            prop_assert!((mean - share).abs() < 1e-6, "{mean} {share}");
+        }
     }
 }
