@@ -2,5 +2,10 @@
 //!
 //! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
 
+pub mod anytime;
 pub mod hajek;
+pub mod invalid;
+pub mod kernel;
+pub mod planner;
 pub mod stack;
+pub mod stream;
