@@ -1,0 +1,84 @@
+//! The versions of a stream: counters of each, a day each, and each version against those before it.
+//!
+//! Used by `stats::stream`. Its rule: a sum of whole numbers by day of completion, so order, splitting and re-scoring leave no
+//! trace; what is older than sixty days goes, and so does the oldest version beyond a dozen. The way not taken: against the
+//! last version alone, which a short-lived version makes worthless.
+
+use crate::stats::invalid::Invalid;
+use crate::stats::kernel::tally::Tally;
+use crate::stats::kernel::version::{Comparison, Question, compare};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most versions that are kept.
+const VERSIONS_MAX: usize = 12;
+/// Days after which counters go.
+const DAYS_KEPT: i64 = 60;
+/// Days before a version that it is compared with.
+const DAYS_BEFORE: i64 = 28;
+
+/// A version against those before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionFinding {
+    /// The version.
+    pub version: String,
+    /// Those that were first seen before it.
+    pub against: Vec<String>,
+    /// What the evidence says.
+    pub comparison: Comparison,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Versions(BTreeMap<String, Days>);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Days {
+    /// The hour of its first score.
+    first: i64,
+    days: BTreeMap<i64, Tally>,
+}
+
+impl Versions {
+    /// Adds (or takes back) scores that were completed in the hour.
+    pub(super) fn add(&mut self, version: &str, hour: i64, scores: &Tally) {
+        if version.is_empty() {
+            return;
+        }
+        let day = hour.div_euclid(24);
+        if let Some(known) = self.0.get_mut(version) {
+            known.first = known.first.min(hour);
+            known.days.entry(day).or_default().merge(scores);
+            if known.days.len() > usize::try_from(DAYS_KEPT).unwrap_or(usize::MAX) {
+                known.days.pop_first();
+            }
+            return;
+        }
+        let days = Days { first: hour, days: BTreeMap::from([(day, scores.clone())]) };
+        self.0.insert(version.to_owned(), days);
+        if self.0.len() > VERSIONS_MAX {
+            let oldest = self.0.iter().min_by_key(|(name, days)| (days.first, *name)).map(|(name, _)| name.clone());
+            oldest.map(|name| self.0.remove(&name));
+        }
+    }
+
+    pub(super) fn compare(&self, delta: f64, alpha: f64, phi: f64) -> Result<Vec<VersionFinding>, Invalid> {
+        let question = Question { delta, alpha, phi };
+        let mut found = Vec::new();
+        for (version, own) in &self.0 {
+            let from = own.first.div_euclid(24) - DAYS_BEFORE;
+            let earlier: Vec<_> = self.0.iter().filter(|(name, days)| (days.first, *name) < (own.first, version)).collect();
+            let (mut before, mut after) = (Tally::default(), Tally::default());
+            for (_, days) in &earlier {
+                days.days.range(from..).for_each(|(_, tally)| before.merge(tally));
+            }
+            own.days.values().for_each(|tally| after.merge(tally));
+            if !before.is_empty() {
+                let against = earlier.into_iter().map(|(name, _)| name.clone()).collect();
+                let comparison = compare(&before, &after, &question)?;
+                found.push(VersionFinding { version: version.clone(), against, comparison });
+            }
+        }
+        Ok(found)
+    }
+}
