@@ -7,6 +7,7 @@
 
 mod context;
 pub mod encoding;
+pub mod labels;
 mod lenient;
 pub mod native;
 mod openinference;
@@ -135,6 +136,7 @@ fn to_span(wire: &WireSpan) -> Span {
         dialect.name.clone_into(&mut span.dialect);
         (dialect.read)(wire, &mut span);
     }
+    labels::feedback(wire, &mut span);
     span
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod event;
 pub mod ids;
 pub mod job;
+pub mod label;
 pub mod message;
 pub mod panel;
 pub mod pause;
