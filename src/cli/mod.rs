@@ -11,6 +11,7 @@ mod eval;
 mod explain;
 mod health;
 mod input;
+mod labels;
 mod migrate;
 mod queue;
 mod serve;
@@ -44,6 +45,8 @@ enum Command {
     Eval(eval::Args),
     /// Tell what happened to a trace, and why
     Explain(explain::Args),
+    /// Take in what people say about answers, and ask them about the right ones
+    Labels(labels::Args),
     /// Look at work that waits
     Queue(queue::Args),
     /// Bring the database's tables up to date
@@ -110,6 +113,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
+        Command::Labels(args) => labels::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,

@@ -96,6 +96,28 @@ pub fn label(value: &Value) -> Result<Draft, String> {
     })
 }
 
+/// Reads what stands in a file or body of labels: a label, or a native trace with its labels; of a trace without any, none.
+///
+/// # Errors
+/// The field that is wrong, and what it should be.
+pub fn labels(value: &Value) -> Result<Vec<Draft>, String> {
+    let Some(map) = value.as_object() else { return label(value).map(|draft| vec![draft]) };
+    let is_trace = map.get("label").is_some_and(|l| l.is_object() || l.is_array())
+        || ["output", "input", "spans"].iter().any(|key| map.contains_key(*key));
+    if !is_trace {
+        return label(value).map(|draft| vec![draft]);
+    }
+    let spans = super::native::spans(value)?;
+    if let Some(gap) = spans.iter().flat_map(|span| &span.gaps).find(|gap| gap.field == "label") {
+        return Err(gap.reason.clone());
+    }
+    let of_span = |span: Span| {
+        let trace_id = span.trace_id;
+        span.labels.into_iter().map(move |draft| Draft { trace_id: Some(trace_id.clone()), ..draft })
+    };
+    Ok(spans.into_iter().flat_map(of_span).collect())
+}
+
 /// Reads the `label` of a native trace: one label, a list of them, or rubric names with a value or label each.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ mod openinference;
 mod otel_genai;
 mod otlp_json;
 mod otlp_proto;
+pub mod units;
 mod wire;
 
 use crate::domain::span::{IdSource, Span, Status};

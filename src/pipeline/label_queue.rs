@@ -1,14 +1,18 @@
 //! Which traces people should label next: a draw with known probabilities, more of what is uncertain.
 //!
-//! Called by `cli` (`labels queue`). Its rule: a trace is drawn when its salted hash is below its probability (Poisson sampling),
+//! Called by `cli` (`labels queue`, `labels review`) and `server` (the page). Its rule: a trace is drawn when its salted hash is below its probability (Poisson sampling),
 //! and the probability depends on stratum, score and disagreement alone, never on the hash; it is stored with the trace,
 //! so that labels can correct the judges by inverse weights (active inference). The salt differs from that of the
 //! sampling, so that not always the same lucky traces are labelled. The way not taken: the most uncertain ones first,
 //! which leaves nothing to say about all the others.
 
 use crate::domain::ids::hashed_randomness;
+use crate::domain::label::{Draft, Said, Source, Untimed, resolve};
 use crate::domain::rubric::Rubric;
-use crate::store::label_queue::{Batch, Drawn, Judged};
+use crate::domain::trace::Trace;
+use crate::domain::verdict::{Outcome, Verdict};
+use crate::store::label_queue::{Batch, Drawn, Judged, Progress, Waiting};
+use crate::store::verdicts::VerdictFilter;
 use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -164,6 +168,89 @@ fn choose(judged: &[Judged], pass: f64, wanted: f64, key: &str) -> (Vec<Drawn>, 
         }
     }
     (drawn, strata)
+}
+
+/// A trace for a person to label, with what they need to see.
+#[derive(Debug)]
+pub struct Item {
+    /// Its place in the queue.
+    pub waiting: Waiting,
+    /// The trace.
+    pub trace: Trace,
+    /// What the judges said; not to be shown unless asked for, since it sways people.
+    pub verdict: Option<Verdict>,
+    /// How far the queue has been worked off.
+    pub progress: Progress,
+}
+
+/// What a person says about an item.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What they say; `None`: they cannot tell.
+    pub said: Option<Said>,
+    /// Who they are.
+    pub labeller: String,
+    /// Annotator or expert.
+    pub source: Source,
+    /// Why.
+    pub comment: Option<String>,
+}
+
+/// The next trace of a rubric's queue; `None` when all is done. Traces that are no longer stored are skipped for good.
+///
+/// # Errors
+/// When the database fails or holds what cannot be read.
+pub async fn next(store: &Store, rubric: &Rubric, now: DateTime<Utc>) -> Result<Option<Item>, StoreError> {
+    loop {
+        let Some(waiting) = store.waiting_for_labels(&rubric.name, 1).await?.pop() else { return Ok(None) };
+        let bodies = store.trace_bodies(std::slice::from_ref(&waiting.trace_id)).await?;
+        let Some((_, body)) = bodies.into_iter().next() else {
+            store.skip_label(&rubric.name, &waiting.trace_id, now).await?;
+            continue;
+        };
+        let content = |source| StoreError::Content { what: format!("trace {}", waiting.trace_id), source };
+        let trace = Trace::to_judge(&body).map_err(content)?;
+        let filter = VerdictFilter {
+            trace_id: Some(waiting.trace_id.clone()),
+            rubric: Some(rubric.name.clone()),
+            outcome: Some(Outcome::Scored),
+            limit: 1,
+            ..VerdictFilter::default()
+        };
+        let verdict = store.verdicts(&filter).await?.pop();
+        let progress = store.label_progress(&rubric.name).await?;
+        return Ok(Some(Item { waiting, trace, verdict, progress }));
+    }
+}
+
+/// Stores a person's answer about a trace of the queue; says why it does not fit the rubric, if it does not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn answer(
+    store: &Store,
+    rubric: &Rubric,
+    (batch_id, trace_id): (Uuid, &str),
+    answer: Answer,
+    now: DateTime<Utc>,
+) -> Result<Result<(), String>, StoreError> {
+    let Some(said) = answer.said else {
+        store.skip_label(&rubric.name, trace_id, now).await?;
+        return Ok(Ok(()));
+    };
+    let draft = Draft {
+        trace_id: Some(trace_id.to_owned()),
+        rubric_version: Some(rubric.version.clone()),
+        source: answer.source,
+        labeller: Some(answer.labeller),
+        comment: answer.comment,
+        batch_id: Some(batch_id),
+        ..Draft::of(said)
+    };
+    match resolve(&draft, None, rubric, (Untimed::IsNow, now)) {
+        Ok(label) => store.put_labels(&[label], now).await.map(|_| Ok(())),
+        Err(why) => Ok(Err(why)),
+    }
 }
 
 #[cfg(test)]

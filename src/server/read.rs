@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const LIMIT_MAX: i64 = 1_000;
+/// Rows of a page at most.
+pub(super) const LIMIT_MAX: i64 = 1_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,7 +30,8 @@ pub(super) struct VerdictQuery {
     cursor: Option<String>,
 }
 
-fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
+/// Counts and logs what the database said; the answer says only that it failed.
+pub(super) fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
     let metrics = shared.app.bench.metrics.clone();
     move |error| {
         metrics.store_errors.with_label_values(&[error.operation()]).inc();
@@ -49,10 +51,7 @@ pub(super) async fn verdicts(
             Problem::bad_request(format!("`{name}` is not an outcome; there are {}", known.join(", ")))
         })
     });
-    let before = query.cursor.as_deref().map(|text| {
-        cursor(text)
-            .ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
-    });
+    let before = query.cursor.as_deref().map(cursor_of);
     let limit = query.limit.unwrap_or(100).clamp(1, LIMIT_MAX);
     let filter = VerdictFilter {
         trace_id: query.trace_id,
@@ -70,7 +69,7 @@ pub(super) async fn verdicts(
 }
 
 /// A time as in 2026-11-20T12:00:00Z, or an age as in 90m, 24h, 7d.
-fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+pub(super) fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
@@ -87,6 +86,11 @@ fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
             "`since` must be a time as in 2026-11-20T12:00:00Z or an age as in 90m, 24h or 7d",
         )),
     }
+}
+
+/// Where the page before ended.
+pub(super) fn cursor_of(text: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
+    cursor(text).ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
 }
 
 /// Microseconds and id, as Postgres keeps them.
