@@ -60,9 +60,8 @@ pub fn label(value: &Value) -> Result<Draft, String> {
     };
     let (said, correction) = said(&fields)?;
     let source = match text(get("source"), "source")? {
-        Some(name) => Source::parse(&name).ok_or_else(|| {
-            format!("`source` is {}, not `{name}`", Source::ALL.map(Source::as_str).join(", "))
-        })?,
+        Some(name) => Source::parse(&name)
+            .ok_or_else(|| format!("`source` is {}, not `{name}`", Source::ALL.map(Source::as_str).join(", ")))?,
         None if feedback || correction.is_some() || get("thumb").is_some() || get("rating").is_some() => {
             Source::UserFeedback
         }
@@ -324,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_label_has_one_value_and_known_fields() {
-        let read = label(&json!({"trace_id": "t", "rubric": "r", "passed": false, "labeller": "ann"})).expect("a label");
+        let read =
+            label(&json!({"trace_id": "t", "rubric": "r", "passed": false, "labeller": "ann"})).expect("a label");
         assert_eq!((read.said, read.source), (Said::Passed(false), Source::Annotator));
         for (bad, words) in [
             (json!({"trace_id": "t", "rubric": "r"}), "nothing is said"),
@@ -401,7 +401,10 @@ mod tests {
         use super::super::wire::WireEvent;
         let event = |name: &str| WireEvent {
             name: "gen_ai.evaluation.result".into(),
-            attrs: Attrs(serde_json::from_value(json!({"gen_ai.evaluation.name": name, "gen_ai.evaluation.score.value": 0.0})).expect("a map")),
+            attrs: Attrs(
+                serde_json::from_value(json!({"gen_ai.evaluation.name": name, "gen_ai.evaluation.score.value": 0.0}))
+                    .expect("a map"),
+            ),
         };
         let mut span = Span::default();
         let events = vec![event("Relevance"), event("user_feedback")];

@@ -292,7 +292,9 @@ pub fn resolve(
     let trace_id = short("trace_id", trace_id)?;
     let trace_id = if trace_randomness(&trace_id).is_some() { trace_id.to_ascii_lowercase() } else { trace_id };
     if draft.draw_probability.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-        return Err("`inclusion_probability` must be above 0 and at most 1; leave it out if the trace was not drawn".into());
+        return Err(
+            "`inclusion_probability` must be above 0 and at most 1; leave it out if the trace was not drawn".into()
+        );
     }
     if draft.comment.as_ref().is_some_and(|c| c.len() > COMMENT_BYTES_MAX) {
         return Err(format!("`comment` is longer than {COMMENT_BYTES_MAX} bytes; shorten it"));
@@ -345,7 +347,9 @@ fn value(said: &Said, rubric: &Rubric) -> Result<(LabelValue, bool), String> {
             "the score {s} is not from 0 to 1; a score on the rubric's own scale goes into `raw`, stars into `rating`"
         )),
         (Said::Score(s), Output::Score { .. } | Output::Claims { .. }) => Ok(score(*s)),
-        (Said::Score(s), Output::Boolean { .. } | Output::Category { .. }) if *s == 0.0 || *s == 1.0 => Ok((LabelValue::Passed, *s == 1.0)),
+        (Said::Score(s), Output::Boolean { .. } | Output::Category { .. }) if *s == 0.0 || *s == 1.0 => {
+            Ok((LabelValue::Passed, *s == 1.0))
+        }
         (Said::Score(_), Output::Boolean { .. }) => {
             Err(format!("`{name}` asks for yes or no; write `passed`: true or false"))
         }
@@ -369,7 +373,9 @@ fn value(said: &Said, rubric: &Rubric) -> Result<(LabelValue, bool), String> {
         (Said::Rating { given, worst, best }, output) => {
             let unit = (given - worst) / (best - worst);
             if worst.partial_cmp(best) != Some(std::cmp::Ordering::Less) || !(0.0..=1.0).contains(&unit) {
-                return Err(format!("the rating {given} is not from {worst} to {best}; give `best` and `worst` with it"));
+                return Err(format!(
+                    "the rating {given} is not from {worst} to {best}; give `best` and `worst` with it"
+                ));
             }
             match output {
                 Output::Score { .. } | Output::Claims { .. } => Ok(score(unit)),
@@ -399,10 +405,10 @@ fn from_raw(raw: &Value, output: &Output, rubric: &Rubric) -> Result<(LabelValue
 
 /// Words for pass and fail that people write into tables.
 fn pass_or_fail(word: &str) -> Option<bool> {
-    match word.trim().to_ascii_lowercase().as_str() {
-        "pass" | "passed" | "p" | "yes" | "y" | "true" | "good" | "ok" | "up" | "thumbs_up" | "thumbs up" | "positive"
-        | "correct" | "👍" => Some(true),
-        "fail" | "failed" | "f" | "no" | "n" | "false" | "bad" | "down" | "thumbs_down" | "thumbs down" | "negative"
+    match word.trim().to_ascii_lowercase().replace(['-', ' '], "_").as_str() {
+        "pass" | "passed" | "p" | "yes" | "y" | "true" | "good" | "ok" | "up" | "thumbs_up" | "thumb_up"
+        | "positive" | "correct" | "👍" => Some(true),
+        "fail" | "failed" | "f" | "no" | "n" | "false" | "bad" | "down" | "thumbs_down" | "thumb_down" | "negative"
         | "incorrect" | "👎" => Some(false),
         _ => None,
     }

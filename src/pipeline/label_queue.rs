@@ -83,7 +83,8 @@ pub fn rates(strata: &[usize], weights: &[f64], wanted: f64) -> Vec<f64> {
     }
     let share = FLOOR * wanted / sizes.len().max(1) as f64;
     let floors: Vec<f64> = strata.iter().map(|s| (share / sizes[s]).min(1.0)).collect();
-    let at = |factor: f64| floors.iter().zip(weights).map(move |(floor, weight)| (factor * weight).max(*floor).min(1.0));
+    let at =
+        |factor: f64| floors.iter().zip(weights).map(move |(floor, weight)| (factor * weight).max(*floor).min(1.0));
     // The sum grows with the factor; bisection finds where it is what is wanted.
     let least = weights.iter().copied().fold(f64::INFINITY, f64::min);
     let (mut low, mut high) = (0.0, 1.0 / least.max(f64::MIN_POSITIVE));
@@ -154,7 +155,8 @@ fn choose(judged: &[Judged], pass: f64, wanted: f64, key: &str) -> (Vec<Drawn>, 
     let numbers: BTreeMap<&str, usize> = strata.keys().enumerate().map(|(n, name)| (name.as_str(), n)).collect();
     let of: Vec<usize> = names.iter().map(|name| numbers[name.as_str()]).collect();
     // The error of an estimate is the inclusion weight times the judge's error, so both count.
-    let weight = |j: &Judged| (0.25 + 0.5 * uncertainty(j.score, pass, j.disagreement)) / j.inclusion_probability.max(1e-6);
+    let weight =
+        |j: &Judged| (0.25 + 0.5 * uncertainty(j.score, pass, j.disagreement)) / j.inclusion_probability.max(1e-6);
     let weights: Vec<f64> = judged.iter().map(weight).collect();
     let mut drawn = Vec::new();
     for ((one, name), probability) in judged.iter().zip(names).zip(rates(&of, &weights, wanted)) {
@@ -310,9 +312,8 @@ mod tests {
     #[test]
     fn a_draw_is_the_same_again_and_grows_with_what_is_wanted() {
         let all = judged(1_000);
-        let ids = |wanted: f64| -> Vec<String> {
-            choose(&all, 0.8, wanted, "k").0.into_iter().map(|d| d.trace_id).collect()
-        };
+        let ids =
+            |wanted: f64| -> Vec<String> { choose(&all, 0.8, wanted, "k").0.into_iter().map(|d| d.trace_id).collect() };
         let (few, more) = (ids(50.0), ids(100.0));
         assert_eq!(few, ids(50.0));
         assert!(few.iter().all(|id| more.contains(id)), "probabilities only grow, and the draws stay");

@@ -103,7 +103,8 @@ fn host(headers: &HeaderMap) -> Option<&str> {
 
 /// `localhost:4318`, `127.0.0.1`, `[::1]:4318`.
 fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
@@ -164,11 +165,16 @@ mod tests {
 
     #[test]
     fn other_sites_and_other_names_are_told_apart() {
-        for (host, is) in [("localhost:4318", true), ("127.0.0.1", true), ("[::1]:1", true), ("evil.example:4318", false)] {
+        for (host, is) in
+            [("localhost:4318", true), ("127.0.0.1", true), ("[::1]:1", true), ("evil.example:4318", false)]
+        {
             assert_eq!(is_loopback(host), is, "{host}");
         }
         let headers = |pairs: &[(&'static str, &'static str)]| {
-            pairs.iter().map(|(k, v)| (header::HeaderName::from_static(k), header::HeaderValue::from_static(v))).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| (header::HeaderName::from_static(k), header::HeaderValue::from_static(v)))
+                .collect()
         };
         assert_eq!(is_same_origin(&headers(&[("host", "a:1"), ("origin", "http://a:1")])), Some(true));
         assert_eq!(is_same_origin(&headers(&[("host", "a:1"), ("origin", "https://b")])), Some(false));

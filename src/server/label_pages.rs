@@ -153,9 +153,8 @@ pub(super) async fn save(State(shared): State<Shared>, Path(name): Path<String>,
 pub(super) async fn sign_in(State(shared): State<Shared>, Form(sent): Form<SignIn>) -> Response {
     match shared.guard.page_key(sent.token.trim()) {
         Some(key) => {
-            let cookie = format!(
-                "{PAGE_COOKIE}={key}; Path=/labels; HttpOnly; SameSite=Strict; Max-Age={SIGNED_IN_SECONDS}"
-            );
+            let cookie =
+                format!("{PAGE_COOKIE}={key}; Path=/labels; HttpOnly; SameSite=Strict; Max-Age={SIGNED_IN_SECONDS}");
             let headers = [(header::SET_COOKIE, cookie), (header::LOCATION, "/labels".to_owned())];
             (StatusCode::SEE_OTHER, headers).into_response()
         }
@@ -296,7 +295,8 @@ fn page(status: StatusCode, body: &Markup) -> Response {
         }
     };
     // No script runs here whatever a trace says; frames and other sites' forms have no business here either.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     let fixed = |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
     let headers = [
         fixed(header::CONTENT_TYPE, "text/html; charset=utf-8"),

@@ -23,11 +23,7 @@ use serde_json::{Value, json};
 type Drafts = Vec<(usize, Result<Draft, String>)>;
 
 /// `POST /api/v1/labels`: one label, a list, or one a line.
-pub(super) async fn post(
-    State(shared): State<Shared>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let limit = shared.app.bench.config.server.body_bytes_max;
     let bytes = read_body(&headers, body, limit).await.map_err(Refusal::into_problem)?;
     let lines = by_line(&headers);

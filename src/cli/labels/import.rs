@@ -20,9 +20,11 @@ const SHOWN_MAX: usize = 20;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  assize labels import labels.csv more.jsonl --dry-run\n\nColumns and fields: trace_id, rubric, and one of\n\
+#[command(
+    after_help = "Example:\n  assize labels import labels.csv more.jsonl --dry-run\n\nColumns and fields: trace_id, rubric, and one of\n\
     passed, score, label, raw, thumb, rating, correction; optional: source (expert, annotator, user_feedback),\n\
-    labeller, comment, made_at, rubric_version, span_id, inclusion_probability")]
+    labeller, comment, made_at, rubric_version, span_id, inclusion_probability"
+)]
 pub(super) struct Args {
     /// Files; `-` reads from the standard input
     #[arg(required = true)]
@@ -126,7 +128,16 @@ fn row(header: &csv::StringRecord, record: &csv::StringRecord) -> Value {
         // Words stay words: what they mean depends on the rubric.
         "passed" | "pass" if cell.eq_ignore_ascii_case("true") || cell == "1" => Value::Bool(true),
         "passed" | "pass" if cell.eq_ignore_ascii_case("false") || cell == "0" => Value::Bool(false),
-        "score" | "value" | "raw" | "rating" | "stars" | "thumb" | "thumbs" | "best" | "worst" | "inclusion_probability"
+        "score"
+        | "value"
+        | "raw"
+        | "rating"
+        | "stars"
+        | "thumb"
+        | "thumbs"
+        | "best"
+        | "worst"
+        | "inclusion_probability"
         | "label_probability" => {
             // A decimal comma can only be one where commas do not part the cells.
             let number = cell.replace(',', ".").parse::<f64>().ok().map(Value::from);
@@ -194,7 +205,10 @@ mod tests {
         let (lines, read): (Vec<usize>, Vec<_>) = found.into_iter().unzip();
         assert_eq!(lines, [2, 4, 5, 6]);
         let first = read[0].as_ref().expect("a label");
-        assert_eq!((first.said.clone(), first.comment.as_deref()), (Said::Word("pass".into()), Some("no, \"really\"\nnot")));
+        assert_eq!(
+            (first.said.clone(), first.comment.as_deref()),
+            (Said::Word("pass".into()), Some("no, \"really\"\nnot"))
+        );
         assert_eq!(read[1].as_ref().map(|d| d.said.clone()), Ok(Said::Passed(false)));
         assert!(read[2].as_ref().expect_err("two cells").contains("2 cells where the header has 4"));
         assert!(read[3].as_ref().expect_err("no value").contains("nothing is said"));

@@ -19,8 +19,10 @@ use std::process::ExitCode;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize labels import labels.csv --dry-run\n  assize labels queue faithfulness --n 50 --since 7d\n  \
-    assize labels review faithfulness --as ann")]
+#[command(
+    after_help = "Examples:\n  assize labels import labels.csv --dry-run\n  assize labels queue faithfulness --n 50 --since 7d\n  \
+    assize labels review faithfulness --as ann"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
@@ -115,8 +117,10 @@ fn since(text: &str, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
         return Ok(time.to_utc());
     }
     let units = [('m', 60), ('h', 3_600), ('d', 86_400)];
-    let seconds = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?.parse::<u32>().ok()?, *seconds)));
-    let (count, unit) = seconds.context("`--since` must be an age as in 90m, 24h, 7d, or a time as in 2026-11-20T12:00:00Z")?;
+    let seconds =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?.parse::<u32>().ok()?, *seconds)));
+    let (count, unit) =
+        seconds.context("`--since` must be an age as in 90m, 24h, 7d, or a time as in 2026-11-20T12:00:00Z")?;
     Ok(now - TimeDelta::seconds(i64::from(count) * unit))
 }
 
@@ -125,11 +129,14 @@ async fn show(rubric: &str, draw: Option<&Draw>, as_json: bool, database: &Datab
     let waiting = database.store.waiting_for_labels(rubric, SHOWN_MAX).await?;
     let progress = database.store.label_progress(rubric).await?;
     if as_json {
-        let drawn = draw.map(|d| json!({"batch_id": d.batch.id, "population": d.batch.population, "drawn": d.drawn.len()}));
+        let drawn =
+            draw.map(|d| json!({"batch_id": d.batch.id, "population": d.batch.population, "drawn": d.drawn.len()}));
         let items: Vec<_> = waiting
             .iter()
-            .map(|w| json!({"trace_id": w.trace_id, "rubric": rubric, "batch_id": w.batch_id, "stratum": w.stratum,
-                            "probability": w.probability}))
+            .map(|w| {
+                json!({"trace_id": w.trace_id, "rubric": rubric, "batch_id": w.batch_id, "stratum": w.stratum,
+                            "probability": w.probability})
+            })
             .collect();
         let labelled = json!({"labelled": progress.labelled, "skipped": progress.skipped});
         println!("{}", json!({"rubric": rubric, "batch": drawn, "done": labelled, "waiting": items}));

@@ -133,7 +133,8 @@ fn render(rubric: &Rubric, item: &Item, votes: bool, lines: usize) -> String {
     let (trace, progress) = (&item.trace, item.progress);
     let done = progress.labelled + progress.skipped;
     let width = table::width();
-    let mut out = format!("── {} · {} of {} · trace {}\n", rubric.name, done + 1, progress.traces, plain(&trace.trace_id));
+    let mut out =
+        format!("── {} · {} of {} · trace {}\n", rubric.name, done + 1, progress.traces, plain(&trace.trace_id));
     let mut part = |title: &str, text: &str| {
         write!(out, "{title}\n{}", cut(text, width, lines)).expect("a String can be written");
     };
@@ -189,7 +190,10 @@ mod tests {
     #[test]
     fn text_is_cut_to_the_terminal_and_cannot_command_it() {
         let shown = cut("one two three four five six seven\n\u{1b}[2Jred\n3\n4", 24, 3);
-        assert_eq!(shown, "    one two three four\n    five six seven\n    [2Jred\n    … 2 more lines (w shows them)\n");
+        assert_eq!(
+            shown,
+            "    one two three four\n    five six seven\n    [2Jred\n    … 2 more lines (w shows them)\n"
+        );
         assert!(cut(&"x".repeat(100), 24, 9).lines().all(|l| l.len() <= 24));
     }
 }
