@@ -26,6 +26,7 @@ CREATE TABLE labels (
 CREATE UNIQUE INDEX labels_slot ON labels (slot) WHERE superseded_at IS NULL;
 CREATE INDEX labels_rubric ON labels (rubric, trace_id) WHERE superseded_at IS NULL;
 CREATE INDEX labels_trace ON labels (trace_id);
+CREATE INDEX labels_made ON labels (made_at, id);
 COMMENT ON TABLE labels IS 'What a person said about one trace and rubric; a later word of the same person supersedes the earlier one, which stays.';
 COMMENT ON COLUMN labels.id IS 'Hash of the slot and of what was said, so that the same label twice is one row.';
 COMMENT ON COLUMN labels.slot IS 'Hash of trace, span, rubric, source and labeller: one current label each.';

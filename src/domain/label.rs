@@ -192,6 +192,7 @@ pub struct Label {
     #[serde(skip)]
     pub timed: bool,
     /// Probability with which the judged trace was chosen for labelling, as the sender says.
+    #[serde(rename = "inclusion_probability")]
     pub draw_probability: Option<f64>,
     /// The batch of the queue that it answers.
     pub batch_id: Option<Uuid>,
@@ -347,8 +348,8 @@ fn value(said: &Said, rubric: &Rubric) -> Result<(LabelValue, bool), String> {
             "the score {s} is not from 0 to 1; a score on the rubric's own scale goes into `raw`, stars into `rating`"
         )),
         (Said::Score(s), Output::Score { .. } | Output::Claims { .. }) => Ok(score(*s)),
-        (Said::Score(s), Output::Boolean { .. } | Output::Category { .. }) if *s == 0.0 || *s == 1.0 => {
-            Ok((LabelValue::Passed, *s == 1.0))
+        (Said::Score(s), Output::Boolean { .. } | Output::Category { .. }) if s * (1.0 - s) == 0.0 => {
+            Ok((LabelValue::Passed, *s > 0.5))
         }
         (Said::Score(_), Output::Boolean { .. }) => {
             Err(format!("`{name}` asks for yes or no; write `passed`: true or false"))
@@ -424,7 +425,7 @@ mod tests {
     use serde_json::json;
     use std::collections::BTreeMap;
 
-    fn rubric(output: Value, pass: f64) -> Rubric {
+    fn rubric(output: &Value, pass: f64) -> Rubric {
         serde_json::from_value(json!({
             "name": "r", "title": "", "version": "v", "applies_when": {"requires": [], "labels": {}}, "sample": 1.0,
             "checks": [], "panel": [], "combine": "mean", "output": output, "pass": pass, "prompt": null,
@@ -443,18 +444,18 @@ mod tests {
 
     #[test]
     fn a_value_fits_its_rubric_or_says_what_would() {
-        let score = rubric(json!({"type": "score", "range": [1.0, 5.0]}), 0.8);
+        let score = rubric(&json!({"type": "score", "range": [1.0, 5.0]}), 0.8);
         assert_eq!(said(Said::Score(0.75), &score), Ok((LabelValue::Score { score: 0.75 }, false)));
         assert_eq!(said(Said::Raw(json!(5)), &score), Ok((LabelValue::Score { score: 1.0 }, true)));
         assert_eq!(said(Said::Passed(true), &score), Ok((LabelValue::Passed, true)));
         assert!(said(Said::Score(4.0), &score).expect_err("out of range").contains("`raw`"));
         assert!(said(Said::Raw(json!(6)), &score).expect_err("out of range").contains("1 to 5"));
         assert!(said(Said::Word("rude".into()), &score).expect_err("no labels").contains("pass or fail"));
-        let lower = rubric(json!({"type": "boolean", "better": "lower"}), 0.5);
+        let lower = rubric(&json!({"type": "boolean", "better": "lower"}), 0.5);
         assert_eq!(said(Said::Raw(json!(true)), &lower), Ok((LabelValue::Passed, false)));
         assert_eq!(said(Said::Word("Pass".into()), &lower), Ok((LabelValue::Passed, true)));
         assert!(said(Said::Score(0.5), &lower).expect_err("neither").contains("`passed`"));
-        let tone = rubric(json!({"type": "category", "values": BTreeMap::from([("kind", 1.0), ("rude", 0.0)])}), 0.5);
+        let tone = rubric(&json!({"type": "category", "values": BTreeMap::from([("kind", 1.0), ("rude", 0.0)])}), 0.5);
         let kind = LabelValue::Category { category: "kind".into(), score: 1.0 };
         assert_eq!(said(Said::Word("kind".into()), &tone), Ok((kind, true)));
         assert!(said(Said::Word("odd".into()), &tone).expect_err("unknown").contains("`kind`, `rude`"));
@@ -464,9 +465,9 @@ mod tests {
     #[test]
     fn a_rating_is_a_score_or_a_side() {
         let stars = |given| Said::Rating { given, worst: 1.0, best: 5.0 };
-        let score = rubric(json!({"type": "score"}), 0.5);
+        let score = rubric(&json!({"type": "score"}), 0.5);
         assert_eq!(said(stars(4.0), &score), Ok((LabelValue::Score { score: 0.75 }, true)));
-        let boolean = rubric(json!({"type": "boolean"}), 0.5);
+        let boolean = rubric(&json!({"type": "boolean"}), 0.5);
         assert_eq!(said(stars(2.0), &boolean), Ok((LabelValue::Passed, false)));
         assert!(said(stars(3.0), &boolean).is_err(), "the middle is no side");
         assert!(said(stars(9.0), &boolean).expect_err("beyond").contains("`best`"));
@@ -475,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_same_label_has_the_same_id_and_a_change_of_mind_the_same_slot() {
-        let score = rubric(json!({"type": "score"}), 0.5);
+        let score = rubric(&json!({"type": "score"}), 0.5);
         let of = |draft: &Draft| label(draft, &score).expect("it fits");
         let yes = Draft { labeller: Some("ann".into()), ..Draft::of(Said::Passed(true)) };
         let no = Draft { said: Said::Passed(false), ..yes.clone() };

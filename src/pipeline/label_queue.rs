@@ -280,7 +280,7 @@ mod tests {
         assert!((150..250).contains(&drawn.len()), "{}", drawn.len());
         let floor = FLOOR * 200.0 / strata.len() as f64;
         assert!(strata.values().all(|(_, expected, _)| *expected > floor * 0.999), "{strata:?}");
-        assert!(rates(&[0, 0, 1], &[1.0, 2.0, 3.0], 5.0).iter().all(|p| *p == 1.0));
+        assert!(rates(&[0, 0, 1], &[1.0, 2.0, 3.0], 5.0).iter().all(|p| *p >= 1.0));
     }
 
     #[test]

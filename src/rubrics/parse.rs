@@ -389,6 +389,7 @@ mod tests {
         let version = |source: &str| parse(source).expect("valid").version;
         let commented = format!("# a comment\n{}", GOOD.replace("title: Tone", "title:   \"Another\""));
         assert_eq!(version(GOOD), version(&commented));
+        assert_eq!(version(GOOD), version(&format!("{GOOD}feedback: true\n")), "who is heard changes no verdict");
         assert_ne!(version(GOOD), version(&GOOD.replace("0.7", "0.8")));
         assert_ne!(version(GOOD), version(&GOOD.replace("Answer:", "The answer:")));
     }

@@ -108,7 +108,7 @@ pub(super) async fn index(State(shared): State<Shared>) -> Response {
 pub(super) async fn show(State(shared): State<Shared>, Path(name): Path<String>, Query(look): Query<Look>) -> Response {
     match rubric_of(&shared, &name) {
         Ok(rubric) => next(&shared, &rubric, look.votes, &Who::default(), None).await,
-        Err(refused) => refused,
+        Err(why) => refused(StatusCode::NOT_FOUND, &why),
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn show(State(shared): State<Shared>, Path(name): Path<String>,
 pub(super) async fn save(State(shared): State<Shared>, Path(name): Path<String>, Form(sent): Form<Sent>) -> Response {
     let rubric = match rubric_of(&shared, &name) {
         Ok(rubric) => rubric,
-        Err(refused) => return refused,
+        Err(why) => return refused(StatusCode::NOT_FOUND, &why),
     };
     let who = Who { labeller: sent.labeller.trim().to_owned(), expert: sent.expert };
     let said = match said(&sent) {
@@ -185,9 +185,9 @@ fn failed(shared: &Shared, error: StoreError) -> Response {
     refused(problem.status, &problem.detail)
 }
 
-fn rubric_of(shared: &Shared, name: &str) -> Result<Arc<Rubric>, Response> {
-    let book = Book::of(&shared.app.bench.rubrics.load());
-    book.get(name).cloned().map_err(|why| refused(StatusCode::NOT_FOUND, &why))
+/// The rubric of that name, or which there are.
+fn rubric_of(shared: &Shared, name: &str) -> Result<Arc<Rubric>, String> {
+    Book::of(&shared.app.bench.rubrics.load()).get(name).cloned()
 }
 
 /// What the form says; `None`: they cannot tell.

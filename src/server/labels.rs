@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::{Shared, read};
 use crate::dialect::{labels, units};
 use crate::domain::label::{Draft, Label, Source, Untimed};
-use crate::pipeline::labels::{Book, Report, import};
+use crate::pipeline::labels::{Book, import};
 use crate::runtime::cpu;
 use crate::store::labels::LabelFilter;
 use axum::Json;
@@ -37,7 +37,9 @@ pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body:
     let book = Book::of(&shared.app.bench.rubrics.load());
     let when = (Untimed::IsNow, shared.app.bench.clock.now());
     let report = import(&shared.app.store, &book, drafts, when, false).await.map_err(read::failed(&shared))?;
-    count(&shared, "api", &report);
+    let counter = &shared.app.bench.metrics.labels;
+    counter.with_label_values(&["api", "accepted"]).inc_by(report.taken() as u64);
+    counter.with_label_values(&["api", "refused"]).inc_by(report.refused.len() as u64);
     match report.refused.first() {
         Some((line, why)) if report.taken() == 0 => Err(Problem::bad_request(format!("line {line}: {why}"))),
         _ => Ok(Json(json!({
@@ -46,13 +48,6 @@ pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body:
             "errors": named(&report.refused),
         }))),
     }
-}
-
-/// Counts labels of a door.
-pub(super) fn count(shared: &Shared, door: &str, report: &Report) {
-    let counter = &shared.app.bench.metrics.labels;
-    counter.with_label_values(&[door, "accepted"]).inc_by(report.taken() as u64);
-    counter.with_label_values(&[door, "refused"]).inc_by(report.refused.len() as u64);
 }
 
 fn drafts(bytes: &Bytes, by_line: bool) -> Drafts {

@@ -89,7 +89,7 @@ fn drafts(name: &str, body: &[u8]) -> Vec<(usize, Result<Draft, String>)> {
 fn from_csv(body: &[u8]) -> Vec<(usize, Result<Draft, String>)> {
     // Spreadsheets of half of Europe write semicolons.
     let first = body.split(|b| *b == b'\n').next().unwrap_or_default();
-    let count = |c: u8| first.iter().filter(|b| **b == c).count();
+    let count = |c: u8| first.split(|b| *b == c).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|c| (count(*c), *c == b',')).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(body);
     let header = match reader.headers() {

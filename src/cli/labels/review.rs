@@ -176,7 +176,10 @@ fn cut(text: &str, width: usize, lines: usize) -> String {
         rows.push(rest.iter().collect());
     }
     let more = rows.len().saturating_sub(lines);
-    let mut out: String = rows.iter().take(lines).map(|row| format!("    {row}\n")).collect();
+    let mut out = String::new();
+    for row in rows.iter().take(lines) {
+        writeln!(out, "    {row}").expect("a String can be written");
+    }
     if more > 0 {
         writeln!(out, "    … {more} more lines (w shows them)").expect("a String can be written");
     }
