@@ -197,6 +197,7 @@ fn rubric(set: &Set, ask: Ask, stop_at: Option<f64>) -> Rubric {
         stop_at,
         swap_positions: false,
         batch_hours: None,
+        feedback: false,
         output: Output::Boolean { better: Better::Higher },
         pass: 0.5,
         prompt: None,

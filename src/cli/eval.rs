@@ -188,6 +188,7 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
         stop_at: None,
         swap_positions: false,
         batch_hours: None,
+        feedback: false,
         output: Output::default(),
         pass: 0.5,
         prompt: None,

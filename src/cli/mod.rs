@@ -11,6 +11,7 @@ mod eval;
 mod explain;
 mod health;
 mod input;
+mod labels;
 mod migrate;
 mod queue;
 mod report;
@@ -47,6 +48,8 @@ enum Command {
     Explain(explain::Args),
     /// Rates of what was judged, corrected for sampling, with their intervals
     Report(report::Args),
+    /// Take in what people say about answers, and ask them about the right ones
+    Labels(labels::Args),
     /// Look at work that waits
     Queue(queue::Args),
     /// Bring the database's tables up to date
@@ -114,6 +117,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
         Command::Report(args) => report::run(args, context).await,
+        Command::Labels(args) => labels::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,

@@ -17,6 +17,11 @@ pub(super) fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
+/// Columns of the terminal; 110 in a pipe.
+pub(super) fn width() -> usize {
+    Table::new().width().map_or(110, usize::from)
+}
+
 /// A share as a percentage.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

@@ -7,12 +7,14 @@
 
 mod context;
 pub mod encoding;
+pub mod labels;
 mod lenient;
 pub mod native;
 mod openinference;
 mod otel_genai;
 mod otlp_json;
 mod otlp_proto;
+pub mod units;
 mod wire;
 
 use crate::domain::span::{IdSource, Span, Status};
@@ -135,6 +137,7 @@ fn to_span(wire: &WireSpan) -> Span {
         dialect.name.clone_into(&mut span.dialect);
         (dialect.read)(wire, &mut span);
     }
+    labels::feedback(wire, &mut span);
     span
 }
 

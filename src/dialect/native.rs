@@ -7,6 +7,7 @@
 use super::context::tag;
 use super::lenient::{argument, plain};
 use crate::domain::ids::{ID_BYTES_MAX, short_hash};
+use crate::domain::label::Draft;
 use crate::domain::message::{
     Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role,
 };
@@ -31,6 +32,7 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
     }
     let trace_id = if is_w3c(&trace_id) { trace_id.to_ascii_lowercase() } else { trace_id };
     let mut root = fields(map, SpanKind::Agent)?;
+    read_labels(map, &mut root);
     root.trace_id.clone_from(&trace_id);
     root.complete = true;
     let children = match map.get("spans") {
@@ -57,6 +59,10 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
             Some(id) if id.len() <= ID_BYTES_MAX => id.replace('\0', "\u{fffd}"),
             _ => short_hash(&[trace_id.as_bytes(), number.as_bytes()], 16),
         };
+        read_labels(map, &mut span);
+        for label in &mut span.labels {
+            label.span_id.get_or_insert_with(|| span.span_id.clone());
+        }
         // A child without a parent hangs under the trace itself.
         let parent = map.get("parent_id").and_then(Value::as_str);
         span.parent_id = Some(parent.map_or_else(|| root.span_id.clone(), str::to_owned));
@@ -64,6 +70,15 @@ pub fn spans(trace: &Value) -> Result<Vec<Span>, String> {
     }
     spans.insert(0, root);
     Ok(spans)
+}
+
+/// A label that cannot be read does not cost the trace; the door names it, and so does `explain`.
+fn read_labels(map: &Map<String, Value>, span: &mut Span) {
+    match super::labels::of_trace(map.get("label").unwrap_or(&Value::Null)) {
+        // It is about the trace that it came with.
+        Ok(labels) => span.labels = labels.into_iter().map(|draft| Draft { trace_id: None, ..draft }).collect(),
+        Err(why) => span.gap("label", why),
+    }
 }
 
 fn is_w3c(id: &str) -> bool {

@@ -27,6 +27,13 @@ pub fn event_id(job: Uuid, sink: &str) -> Uuid {
     Uuid::new_v5(&job, sink.as_bytes())
 }
 
+/// Id of what the parts name, within `of` or within all of ours: the slot of a label, a label in its slot.
+#[must_use]
+pub fn label_id(of: Option<Uuid>, parts: &[&str]) -> Uuid {
+    let bytes: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    Uuid::new_v5(&of.unwrap_or(NAMESPACE), short_hash(&bytes, 64).as_bytes())
+}
+
 /// First `digits` hex digits of the SHA-256 of the parts, each preceded by its length.
 #[must_use]
 pub fn short_hash(parts: &[&[u8]], digits: usize) -> String {

@@ -10,6 +10,7 @@ pub mod dimension;
 pub mod event;
 pub mod ids;
 pub mod job;
+pub mod label;
 pub mod message;
 pub mod panel;
 pub mod pause;

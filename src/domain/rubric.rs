@@ -296,6 +296,9 @@ pub struct Rubric {
     /// Where the judging is not urgent: hours within which a provider's batch may answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_hours: Option<f64>,
+    /// Whether users' thumbs and ratings that name no rubric are labels of this one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub feedback: bool,
     /// What judges are asked for.
     pub output: Output,
     /// The score from which on it passes.

@@ -4,6 +4,7 @@
 //! field is empty when the sender did not send it, and `gaps` says so when we know why; nothing is guessed. The way not
 //! taken: keeping OTLP as the inner form, which would make every reader know every dialect.
 
+use super::label::Draft;
 use super::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, Usage};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -189,6 +190,9 @@ pub struct Span {
     /// What is missing, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// What people said about it; taken out before anything is judged, and never part of a trace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Draft>,
 }
 
 impl Span {

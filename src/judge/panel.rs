@@ -207,6 +207,7 @@ mod tests {
             stop_at,
             swap_positions: false,
             batch_hours: None,
+            feedback: false,
             output: crate::domain::rubric::Output::default(),
             pass: 0.5,
             prompt: None,

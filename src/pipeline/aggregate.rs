@@ -214,6 +214,7 @@ mod tests {
             stop_at: None,
             swap_positions: false,
             batch_hours: None,
+            feedback: false,
             output: Output::default(),
             pass: 0.5,
             prompt: None,

@@ -6,7 +6,7 @@
 
 mod lift;
 
-use super::{enqueue, note, sample};
+use super::{enqueue, labels, note, sample};
 use crate::app::App;
 use crate::domain::policy::SampleDecision;
 use crate::domain::rubric::Rubric;
@@ -116,7 +116,8 @@ impl Work {
             }
         }
         for (trace_id, bodies) in self.spans {
-            let spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
+            let mut spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
+            labels::take(app, &trace_id, &mut spans, self.now, &mut settlement.labels);
             match self.decided.get(&trace_id) {
                 Some(body) => settlement.late.push(late(trace_id, spans, body.as_deref())),
                 None => decide(app, assemble(&trace_id, spans), self.now, &mut settlement),

@@ -2,7 +2,7 @@
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
 //! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait,
-//! `offline` judges without a queue. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
+//! `offline` judges without a queue, `labels` and `label_queue` are about what people say. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
 //! there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content dies
 //! with the process.
 
@@ -16,6 +16,8 @@ pub mod evaluate;
 pub mod explain;
 pub mod export;
 pub mod ingest;
+pub mod label_queue;
+pub mod labels;
 pub mod offline;
 pub mod record;
 pub mod report;

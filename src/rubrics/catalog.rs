@@ -49,6 +49,8 @@ impl State {
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     active: Vec<Arc<Rubric>>,
+    /// The active ones and those without a judge: what people may label.
+    known: Vec<Arc<Rubric>>,
     states: BTreeMap<String, State>,
     /// The file that each rubric is from.
     files: BTreeMap<String, PathBuf>,
@@ -136,16 +138,24 @@ impl Catalog {
         } else {
             State::Active
         };
+        let rubric = Arc::new(rubric);
+        self.known.push(Arc::clone(&rubric));
         if state == State::Active {
-            self.active.push(Arc::new(rubric.clone()));
+            self.active.push(Arc::clone(&rubric));
         }
-        self.states.insert(rubric.name, state);
+        self.states.insert(rubric.name.clone(), state);
     }
 
     /// Rubrics that judge, by name.
     #[must_use]
     pub fn active(&self) -> &[Arc<Rubric>] {
         &self.active
+    }
+
+    /// Rubrics whose files can be read, whether they have a judge or not.
+    #[must_use]
+    pub fn known(&self) -> &[Arc<Rubric>] {
+        &self.known
     }
 
     /// The active rubric of that name and version.
@@ -163,6 +173,7 @@ impl Catalog {
     /// Keeps only the named rubrics.
     pub fn keep(&mut self, names: &[String]) {
         self.active.retain(|r| names.contains(&r.name));
+        self.known.retain(|r| names.contains(&r.name));
         self.states.retain(|name, _| names.contains(name));
     }
 }

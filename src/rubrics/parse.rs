@@ -49,6 +49,8 @@ struct File {
     swap_positions: bool,
     batch_hours: Option<f64>,
     #[serde(default)]
+    feedback: bool,
+    #[serde(default)]
     output: Output,
     pass: Option<f64>,
     prompt: Option<String>,
@@ -199,6 +201,7 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
         stop_at: file.stop_at,
         swap_positions: file.swap_positions,
         batch_hours: file.batch_hours,
+        feedback: file.feedback,
         output: file.output,
         pass,
         prompt: file.prompt,
@@ -210,9 +213,10 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
     Ok(made)
 }
 
-/// Hash of what can change a verdict: everything but the title, the file's text and the sampling rate.
+/// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate and
+/// whether it takes feedback.
 fn version(rubric: &Rubric) -> String {
-    let judged = Rubric { title: String::new(), sample: 1.0, ..rubric.clone() };
+    let judged = Rubric { title: String::new(), sample: 1.0, feedback: false, ..rubric.clone() };
     // Struct fields and BTreeMaps have a fixed order, so equal rubrics give equal text.
     let text = serde_json::to_string(&judged).expect("a rubric is plain data");
     format!("sha256:{}", short_hash(&[text.as_bytes()], 12))
@@ -385,6 +389,7 @@ mod tests {
         let version = |source: &str| parse(source).expect("valid").version;
         let commented = format!("# a comment\n{}", GOOD.replace("title: Tone", "title:   \"Another\""));
         assert_eq!(version(GOOD), version(&commented));
+        assert_eq!(version(GOOD), version(&format!("{GOOD}feedback: true\n")), "who is heard changes no verdict");
         assert_ne!(version(GOOD), version(&GOOD.replace("0.7", "0.8")));
         assert_ne!(version(GOOD), version(&GOOD.replace("Answer:", "The answer:")));
     }

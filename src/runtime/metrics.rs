@@ -18,6 +18,8 @@ pub struct Metrics {
     pub spans_rejected: IntCounterVec,
     /// Requests refused because too much waits.
     pub requests_refused: IntCounterVec,
+    /// Labels that came in.
+    pub labels: IntCounterVec,
     /// Log records and metric points that were accepted and dropped, by signal.
     pub signals_dropped: IntCounterVec,
     /// Traces decided on, by `kept`.
@@ -95,6 +97,7 @@ impl Default for Metrics {
             spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
             requests_refused: counters(&r, "assize_requests_refused_total", "Requests refused", &["reason"]),
+            labels: counters(&r, "assize_labels_total", "Labels that came in", &["door", "result"]),
             signals_dropped: counters(
                 &r,
                 "assize_signals_dropped_total",

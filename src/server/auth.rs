@@ -1,17 +1,20 @@
 //! Bearer tokens with scopes.
 //!
-//! A layer on the routes that need one. Its rule: tokens are compared by their hashes, so the time it takes tells nothing; with
+//! A layer on the routes that need one; pages take a cookie in a token's place. Its rule: tokens are compared by their hashes, so the time it takes tells nothing; with
 //! none configured everybody is let in, which `config` allows on the loopback only. The way not taken: sessions, users.
 
-use super::Shared;
 use super::problem::Problem;
+use super::{Shared, label_pages};
 use crate::config::{Ambient, Config, ConfigError, Scope};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+
+/// Cookie of the pages.
+pub(super) const PAGE_COOKIE: &str = "assize_labels";
 
 /// Who may do what.
 #[derive(Debug, Default)]
@@ -21,6 +24,10 @@ pub struct Guard {
 
 fn digest(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
+}
+
+fn page_key(hash: &[u8]) -> String {
+    hex::encode(Sha256::digest([b"label pages".as_slice(), hash].concat()))
 }
 
 impl Guard {
@@ -40,6 +47,19 @@ impl Guard {
         self.tokens.is_empty()
     }
 
+    /// What a page's cookie holds for a token with the scope `label`: neither the token nor what it could be known by.
+    pub(super) fn page_key(&self, token: &str) -> Option<String> {
+        self.check(Some(token), Scope::Label).ok()?;
+        Some(page_key(&digest(token)))
+    }
+
+    /// Whether a cookie opens the pages.
+    fn opens_pages(&self, key: &str) -> bool {
+        let labels = |scopes: &[Scope]| scopes.contains(&Scope::Label) || scopes.contains(&Scope::Admin);
+        let given = digest(key);
+        self.tokens.iter().any(|(hash, scopes)| labels(scopes) && digest(&page_key(hash)) == given)
+    }
+
     /// `Ok` when the token allows it, else the status to answer with.
     fn check(&self, token: Option<&str>, scope: Scope) -> Result<(), StatusCode> {
         if self.is_open() {
@@ -51,10 +71,61 @@ impl Guard {
     }
 }
 
-pub(super) async fn require(State((shared, scope)): State<(Shared, Scope)>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+/// The token of a request.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let token = header.and_then(|h| h.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-    match shared.guard.check(token.map(|(_, token)| token.trim()), scope) {
+    token.map(|(_, token)| token.trim())
+}
+
+/// Lets people to the pages: by cookie or token; where none is configured, whoever asks for the loopback by its name.
+pub(super) async fn require_page(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let (headers, guard) = (request.headers(), &shared.guard);
+    let own = is_same_origin(headers);
+    // A name of somebody else's that leads to the loopback (DNS rebinding) would have the same origin.
+    let named = !guard.is_open() || host(headers).is_some_and(is_loopback);
+    if !named || (request.method() != Method::GET && own == Some(false)) {
+        let why = "This form was sent from another site. Open /labels by the service's own address and try again.";
+        return label_pages::refused(StatusCode::FORBIDDEN, why);
+    }
+    let cookie = cookie(headers).is_some_and(|key| guard.opens_pages(key));
+    let by_cookie = cookie && (request.method() == Method::GET || own == Some(true));
+    let signing_in = request.uri().path() == "/labels/sign-in";
+    if by_cookie || signing_in || guard.check(bearer(headers), Scope::Label).is_ok() {
+        return next.run(request).await;
+    }
+    label_pages::sign_in_form(None)
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST).and_then(|v| v.to_str().ok())
+}
+
+/// `localhost:4318`, `127.0.0.1`, `[::1]:4318`.
+fn is_loopback(host: &str) -> bool {
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a request is from our own pages; `None` when it does not say, as requests of programs do not.
+fn is_same_origin(headers: &HeaderMap) -> Option<bool> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    if let Some(site) = text("sec-fetch-site") {
+        return Some(matches!(site, "same-origin" | "none"));
+    }
+    let origin = text("origin")?;
+    Some(host(headers).is_some_and(|host| origin.split_once("://").is_some_and(|(_, from)| from == host)))
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|line| line.split(';'));
+    all.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == PAGE_COOKIE).map(|(_, key)| key)
+}
+
+pub(super) async fn require(State((shared, scope)): State<(Shared, Scope)>, request: Request, next: Next) -> Response {
+    match shared.guard.check(bearer(request.headers()), scope) {
         Ok(()) => next.run(request).await,
         Err(StatusCode::FORBIDDEN) => {
             Problem::new(StatusCode::FORBIDDEN, "the token does not have the scope that this needs").into_response()
@@ -81,5 +152,34 @@ mod tests {
         assert_eq!(guard.check(None, Scope::Ingest), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(guard.check(Some("a"), Scope::Read), Ok(()));
         assert_eq!(Guard::default().check(None, Scope::Admin), Ok(()));
+    }
+
+    #[test]
+    fn a_cookie_is_no_token_and_opens_pages_only() {
+        let guard = Guard { tokens: vec![(digest("l"), vec![Scope::Label]), (digest("r"), vec![Scope::Read])] };
+        let key = guard.page_key("l").expect("it has the scope");
+        assert!(guard.opens_pages(&key) && !guard.opens_pages("l"));
+        assert_eq!(guard.page_key("r"), None);
+        assert_eq!(guard.check(Some(&key), Scope::Label), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn other_sites_and_other_names_are_told_apart() {
+        for (host, is) in
+            [("localhost:4318", true), ("127.0.0.1", true), ("[::1]:1", true), ("evil.example:4318", false)]
+        {
+            assert_eq!(is_loopback(host), is, "{host}");
+        }
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| (header::HeaderName::from_static(k), header::HeaderValue::from_static(v)))
+                .collect()
+        };
+        assert_eq!(is_same_origin(&headers(&[("host", "a:1"), ("origin", "http://a:1")])), Some(true));
+        assert_eq!(is_same_origin(&headers(&[("host", "a:1"), ("origin", "https://b")])), Some(false));
+        assert_eq!(is_same_origin(&headers(&[("host", "a:1"), ("origin", "null")])), Some(false));
+        assert_eq!(is_same_origin(&headers(&[("sec-fetch-site", "cross-site")])), Some(false));
+        assert_eq!(is_same_origin(&headers(&[("host", "a:1")])), None);
     }
 }

@@ -5,6 +5,8 @@
 //! way not taken: a web framework's magic; one table of routes is what the next reader looks for.
 
 mod auth;
+mod label_pages;
+mod labels;
 mod native;
 mod ops;
 mod otlp;
@@ -33,7 +35,7 @@ pub struct Shared {
     guard: Arc<Guard>,
 }
 
-/// All routes; the read API only with `web`, `/metrics` and the health endpoints always.
+/// All routes; the read API and pages only with `web`, `/metrics` and the health endpoints always.
 pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> Router {
     let shared = Shared { app: Arc::clone(app), inbox, guard: Arc::new(guard) };
     let scoped = |router: Router<Shared>, scope: Scope| {
@@ -47,16 +49,26 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
     let web_routes = Router::new()
         .route("/api/v1/verdicts", get(read::verdicts))
         .route("/api/v1/traces/{id}", get(read::trace))
+        .route("/api/v1/labels", get(labels::list))
         .route("/api/v1/rubrics", get(read::rubrics))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/queue", get(read::queue));
+    let label = Router::new().route("/api/v1/labels", post(labels::post));
+    let pages = Router::new()
+        .route("/labels", get(label_pages::index))
+        .route("/labels/sign-in", post(label_pages::sign_in))
+        .route("/labels/{rubric}", get(label_pages::show).post(label_pages::save))
+        .route_layer(from_fn_with_state(shared.clone(), auth::require_page));
     let metrics = Router::new().route("/metrics", get(ops::metrics));
     let read = if web { web_routes.merge(metrics) } else { metrics };
+    let pages = if web { pages } else { Router::new() };
     Router::new()
         .route("/livez", get(ops::livez))
         .route("/readyz", get(ops::readyz))
         .merge(scoped(ingest, Scope::Ingest))
         .merge(scoped(read, Scope::Read))
+        .merge(scoped(label, Scope::Label))
+        .merge(pages)
         .fallback(ops::not_found)
         .with_state(shared)
 }

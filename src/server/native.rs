@@ -6,14 +6,16 @@
 use super::Shared;
 use super::otlp::{read_body, submit};
 use super::problem::Problem;
-use crate::dialect::native;
+use crate::dialect::{native, units};
 use crate::pipeline::ingest::{ids_are_usable, row};
+use crate::pipeline::labels::{Book, refusals};
 use crate::runtime::cpu;
 use crate::store::inbox::InboxSpan;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 /// Refused traces named in the answer at most.
@@ -24,19 +26,27 @@ struct Read {
     rows: Vec<InboxSpan>,
     traces: usize,
     rejected: Vec<(usize, String)>,
+    /// Labels that will be refused; their traces are taken.
+    labels: Vec<(usize, String)>,
 }
 
 impl Read {
-    fn take(&mut self, line: usize, parsed: Result<Value, String>) {
+    /// Whether it was a trace.
+    fn take(&mut self, line: usize, parsed: Result<Value, String>, book: &Book, now: DateTime<Utc>) -> bool {
         let spans = parsed.and_then(|value| native::spans(&value)).and_then(|spans| {
             if spans.iter().all(ids_are_usable) { Ok(spans) } else { Err("a span id cannot be used".to_owned()) }
         });
         match spans {
             Ok(spans) => {
                 self.traces += 1;
+                self.labels.extend(refusals(book, &spans, now).into_iter().map(|why| (line, why)));
                 self.rows.extend(spans.iter().map(row));
+                true
             }
-            Err(why) => self.rejected.push((line, why)),
+            Err(why) => {
+                self.rejected.push((line, why));
+                false
+            }
         }
     }
 }
@@ -44,21 +54,34 @@ impl Read {
 pub(super) async fn traces(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     match take(&shared, &headers, body).await {
         Ok(read) => {
-            let named: Vec<Value> =
-                read.rejected.iter().take(NAMED_MAX).map(|(line, why)| json!({"line": line, "error": why})).collect();
-            axum::Json(json!({"accepted": read.traces, "rejected": read.rejected.len(), "errors": named}))
-                .into_response()
+            let mut answer =
+                json!({"accepted": read.traces, "rejected": read.rejected.len(), "errors": named(&read.rejected)});
+            if !read.labels.is_empty() {
+                answer["labels"] = json!({"rejected": read.labels.len(), "errors": named(&read.labels)});
+            }
+            axum::Json(answer).into_response()
         }
         Err(problem) => problem.into_response(),
     }
 }
 
+/// The first of what was refused, by line.
+pub(super) fn named(refused: &[(usize, String)]) -> Vec<Value> {
+    refused.iter().take(NAMED_MAX).map(|(line, why)| json!({"line": line, "error": why})).collect()
+}
+
+/// Whether the content type says that each line is a unit.
+pub(super) fn by_line(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    kind.contains("ndjson") || kind.contains("jsonl") || kind.contains("json-seq")
+}
+
 async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, Problem> {
     let limit = shared.app.bench.config.server.body_bytes_max;
     let bytes = read_body(headers, body, limit).await.map_err(super::otlp::Refusal::into_problem)?;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let by_line = kind.contains("ndjson") || kind.contains("jsonl") || kind.contains("json-seq");
-    let mut read = cpu::run(move || read(&bytes, by_line))
+    let by_line = by_line(headers);
+    let (book, now) = (Book::of(&shared.app.bench.rubrics.load()), shared.app.bench.clock.now());
+    let mut read = cpu::run(move || read(&bytes, by_line, &book, now))
         .await
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
     if read.traces == 0 {
@@ -77,36 +100,10 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
     Ok(read)
 }
 
-fn read(bytes: &Bytes, by_line: bool) -> Read {
+fn read(bytes: &Bytes, by_line: bool, book: &Book, now: DateTime<Utc>) -> Read {
     let mut read = Read::default();
-    if bytes.trim_ascii().is_empty() {
-        return read;
-    }
-    let mut whole = None;
-    if !by_line {
-        match serde_json::from_slice::<Value>(bytes) {
-            Ok(Value::Array(traces)) => {
-                traces.into_iter().enumerate().for_each(|(n, trace)| read.take(n + 1, Ok(trace)));
-                return read;
-            }
-            Ok(trace) => {
-                read.take(1, Ok(trace));
-                return read;
-            }
-            // Several lines sent as application/json are meant as lines.
-            Err(error) if bytes.trim_ascii_end().contains(&b'\n') => whole = Some(error),
-            Err(error) => {
-                read.rejected.push((error.line(), format!("not JSON: {error}")));
-                return read;
-            }
-        }
-    }
-    for (n, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
-        read.take(n + 1, serde_json::from_slice(line).map_err(|e| format!("not JSON: {e}")));
-    }
-    // Not one line is a trace, so it was meant as one document: then its own mistake is the one to name.
-    if let Some(error) = whole.filter(|_| read.traces == 0) {
-        read.rejected = vec![(error.line(), format!("not JSON: {error}"))];
+    if let Some(error) = units::each(bytes, by_line, &mut |line, unit| read.take(line, unit, book, now)) {
+        read.rejected = vec![error];
     }
     read
 }

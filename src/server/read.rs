@@ -17,7 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-const LIMIT_MAX: i64 = 1_000;
+/// Rows of a page at most.
+pub(super) const LIMIT_MAX: i64 = 1_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +31,7 @@ pub(super) struct VerdictQuery {
     cursor: Option<String>,
 }
 
+/// Counts and logs what the database said; the answer says only that it failed.
 pub(super) fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
     let metrics = shared.app.bench.metrics.clone();
     move |error| {
@@ -50,10 +52,7 @@ pub(super) async fn verdicts(
             Problem::bad_request(format!("`{name}` is not an outcome; there are {}", known.join(", ")))
         })
     });
-    let before = query.cursor.as_deref().map(|text| {
-        cursor(text)
-            .ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
-    });
+    let before = query.cursor.as_deref().map(cursor_of);
     let limit = query.limit.unwrap_or(100).clamp(1, LIMIT_MAX);
     let filter = VerdictFilter {
         trace_id: query.trace_id,
@@ -75,6 +74,11 @@ pub(super) fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Pro
     time_or_age(text, now).ok_or_else(|| {
         Problem::bad_request("`since` must be a time as in 2026-11-20T12:00:00Z or an age as in 90m, 24h or 7d")
     })
+}
+
+/// Where the page before ended.
+pub(super) fn cursor_of(text: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
+    cursor(text).ok_or_else(|| Problem::bad_request("the cursor is not one of ours; take `next` from the page before"))
 }
 
 /// Microseconds and id, as Postgres keeps them.

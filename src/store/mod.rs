@@ -12,6 +12,8 @@ pub mod endpoint_traits;
 mod error;
 pub mod inbox;
 pub mod jobs;
+pub mod label_queue;
+pub mod labels;
 pub mod ledger;
 pub mod limit_shares;
 pub mod outbox;

@@ -45,4 +45,22 @@ impl Store {
         })
         .transpose()
     }
+
+    /// The version of each rubric that was first loaded last.
+    ///
+    /// # Errors
+    /// As [`Store::rubric_version`].
+    pub async fn newest_rubrics(&self) -> Result<Vec<Rubric>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT DISTINCT ON (rubric) rubric, body FROM rubric_versions ORDER BY rubric, first_seen_at DESC, version"
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading the newest rubrics"))?;
+        let read = |row: (String, serde_json::Value)| {
+            serde_json::from_value(row.1)
+                .map_err(|source| StoreError::Content { what: format!("rubric {}", row.0), source })
+        };
+        rows.into_iter().map(|row| read((row.rubric, row.body))).collect()
+    }
 }

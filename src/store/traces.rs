@@ -7,8 +7,9 @@
 
 use super::columns::{optional, text};
 use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError};
+use super::{Store, StoreError, labels};
 use crate::domain::job::Job;
+use crate::domain::label::Label;
 use crate::domain::policy::SampleDecision;
 use crate::domain::verdict::{TraceLabels, Verdict};
 use chrono::{DateTime, Utc};
@@ -77,6 +78,8 @@ pub struct Settlement {
     pub verdicts: Vec<Verdict>,
     /// Late spans.
     pub late: Vec<LateSpans>,
+    /// Labels that came with the spans.
+    pub labels: Vec<Label>,
 }
 
 /// A trace as it can be looked up.
@@ -254,6 +257,8 @@ impl DueTraces {
         for late in settlement.late {
             update_late(&mut self.tx, late).await?;
         }
+        // Last, since it waits for others who store labels.
+        labels::insert(&mut self.tx, &settlement.labels, now).await?;
         self.tx.commit().await.map_err(StoreError::op("committing decided traces"))
     }
 }

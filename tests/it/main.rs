@@ -15,6 +15,7 @@ mod doors;
 mod faults;
 mod held_up;
 mod invariants;
+mod labels;
 mod ladder;
 mod limits;
 mod panels;

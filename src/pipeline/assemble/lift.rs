@@ -80,7 +80,14 @@ fn depth(id: &str, parents: &HashMap<&str, &str>, ids: &HashSet<&str>) -> usize 
 
 /// A copy of the root without what is lifted in ways of its own.
 fn labels_of(root: &Span) -> Span {
-    Span { parent_id: None, input: Vec::new(), output: Vec::new(), documents: Vec::new(), ..root.clone() }
+    Span {
+        parent_id: None,
+        input: Vec::new(),
+        output: Vec::new(),
+        documents: Vec::new(),
+        labels: Vec::new(),
+        ..root.clone()
+    }
 }
 
 fn lift_labels(view: &mut Span, spans: &[(usize, &Span)]) {
