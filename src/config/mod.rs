@@ -4,6 +4,7 @@
 //! error that names the nearest known one, and every bound in the program stands here with its unit. The way not
 //! taken: reading the environment where a value is needed; `clippy.toml` bans it.
 
+mod alerts;
 mod ambient;
 mod budgets;
 mod database;
@@ -15,6 +16,7 @@ mod sampling;
 mod server;
 mod work;
 
+pub use alerts::{Alerts, Channel, ChannelKind, QuietHours, Route, Secrets};
 pub use ambient::Ambient;
 pub use budgets::{Budget, Per};
 pub use database::Database;
@@ -59,6 +61,8 @@ pub struct Config {
     pub export: Export,
     /// Datadog.
     pub datadog: Datadog,
+    /// Who is told when quality drops, and how.
+    pub alerts: Alerts,
     /// How long things are kept.
     pub retention: Retention,
     /// Logging.
@@ -146,6 +150,7 @@ impl Config {
     fn apply(&mut self, ambient: &Ambient) {
         self.database.apply(ambient);
         self.datadog.apply(ambient);
+        self.alerts.apply(ambient);
         judges::apply(&mut self.judges, &mut self.panels, ambient);
     }
 
@@ -163,6 +168,7 @@ impl Config {
         budgets::check(&self.budgets)?;
         self.export.check()?;
         self.datadog.check()?;
+        self.alerts.check()?;
         judges::check(&self.judges, &self.panels)
     }
 

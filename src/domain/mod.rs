@@ -4,6 +4,7 @@
 //! not behaviour that needs a service. The way not taken: one struct per wire format with conversions between
 //! all of them; wire formats end at `dialect`, and from there on there is one `Span` and one `Trace`.
 
+pub mod alert;
 pub mod chat;
 pub mod clock;
 pub mod dimension;
