@@ -4,6 +4,7 @@
 //! programs. Exit codes: 0 done, 1 the answer is no (a missed `--min`, not ready), 2 bad input. The way not taken: commands
 //! that do work of their own, which the service would then do differently.
 
+mod calibrate;
 mod database;
 mod demo;
 mod doctor;
@@ -48,6 +49,8 @@ enum Command {
     Explain(explain::Args),
     /// Rates of what was judged, corrected for sampling, with their intervals
     Report(report::Args),
+    /// Measure judges on human labels, and learn what their votes are worth
+    Calibrate(calibrate::Args),
     /// Take in what people say about answers, and ask them about the right ones
     Labels(labels::Args),
     /// Look at work that waits
@@ -117,6 +120,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
         Command::Report(args) => report::run(args, context).await,
+        Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,

@@ -3,6 +3,7 @@
 use super::{Context, database::Database, table};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::dimension::Dimension;
+use crate::pipeline::correct::Corrected;
 use crate::pipeline::report::{self, Asked, Change, Line, Rate, Report};
 use anyhow::Context as _;
 use std::fmt::Write;
@@ -92,7 +93,7 @@ fn text(report: &Report, by: &[Dimension]) -> String {
     }
     let mut header = vec!["rubric", "version"];
     header.extend(by.iter().map(|d| d.as_str()));
-    header.extend(["passed (95 %)", "mean", "n", "n_eff", "course", "not scored", "USD"]);
+    header.extend(["passed (95 %)", "people would pass", "mean", "n", "n_eff", "course", "not scored", "USD"]);
     let mut out = table::render(&header, report.lines.iter().map(cells).collect());
     out.push_str(
         "\n\nRates are of scored verdicts, corrected for sampling; n_eff is what they are worth with equal weights.",
@@ -116,6 +117,7 @@ fn cells(line: &Line) -> Vec<String> {
         .collect();
     cells.extend([
         shown(line.pass_rate),
+        corrected(&line.corrected),
         line.mean_score.map_or_else(|| "-".to_owned(), |m| format!("{:.3}", m.value)),
         line.n.to_string(),
         format!("{:.0}", line.n_eff),
@@ -124,6 +126,14 @@ fn cells(line: &Line) -> Vec<String> {
         format!("{:.4}", line.cost_usd),
     ]);
     cells
+}
+
+/// What people would pass, with the number of labels that say so.
+fn corrected(corrected: &Corrected) -> String {
+    match corrected.rate {
+        Some(_) => format!("{}, {} labels", shown(corrected.rate), corrected.labels),
+        None => format!("uncorrected, {} labels", corrected.labels),
+    }
 }
 
 /// The course of a rate in one line of blocks, from its lowest to its highest value; a space where there is none.

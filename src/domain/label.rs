@@ -236,6 +236,8 @@ pub struct LabelledVerdict {
     pub trace_id: String,
     /// The verdict.
     pub verdict_id: Uuid,
+    /// When it was made.
+    pub judged_at: DateTime<Utc>,
     /// Version of the rubric that judged.
     pub rubric_version: String,
     /// The panel's score, 0 to 1.

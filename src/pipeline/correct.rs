@@ -57,7 +57,9 @@ pub struct Corrected {
 }
 
 impl Corrected {
-    fn not(labels: usize, why: impl Into<String>) -> Self {
+    /// Not corrected, and why.
+    #[must_use]
+    pub fn not(labels: usize, why: impl Into<String>) -> Self {
         Self { rate: None, labels, correction: Correction::Uncorrected { why: why.into() }, detail: None }
     }
 
@@ -98,7 +100,12 @@ fn by_sample(judged: &[(f64, f64)], inside: &[&LabelledVerdict]) -> Result<Corre
         let Some(label_probability) = verdict.label_probability else { continue };
         let Some(left) = open.get_mut(&(passed.to_bits(), pi.to_bits())).filter(|n| **n > 0) else { continue };
         *left -= 1;
-        items.push(Item { weight: 1.0 / pi, judged: passed, label: Some(number(verdict.label.passed)), label_probability });
+        items.push(Item {
+            weight: 1.0 / pi,
+            judged: passed,
+            label: Some(number(verdict.label.passed)),
+            label_probability,
+        });
     }
     for ((passed, pi), count) in open {
         let (judged, weight) = (f64::from_bits(passed), 1.0 / f64::from_bits(pi));
@@ -147,10 +154,7 @@ pub fn weights(labelled: &[LabelledVerdict]) -> Vec<f64> {
 /// When a weight is not positive.
 pub fn panel_accuracy(labelled: &[LabelledVerdict]) -> Result<Accuracy, Refusal> {
     let weights = weights(labelled);
-    let tested = |(l, weight): (&LabelledVerdict, &f64)| Tested {
-        said: Some(l.passed),
-        truth: l.label.passed,
-        weight: *weight,
-    };
+    let tested =
+        |(l, weight): (&LabelledVerdict, &f64)| Tested { said: Some(l.passed), truth: l.label.passed, weight: *weight };
     accuracy(&labelled.iter().zip(&weights).map(tested).collect::<Vec<_>>(), Level::P95)
 }

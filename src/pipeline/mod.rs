@@ -9,7 +9,9 @@
 pub mod aggregate;
 pub mod assemble;
 pub mod batch;
+pub mod calibrate;
 pub mod claim;
+pub mod correct;
 pub mod enqueue;
 pub mod estimate;
 pub mod evaluate;

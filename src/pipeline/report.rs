@@ -7,18 +7,24 @@
 
 use crate::app::App;
 use crate::domain::dimension::Dimension;
+use crate::domain::label::{LabelledVerdict, Source};
 use crate::domain::verdict::{Outcome, TraceLabels};
+use crate::pipeline::correct::{Corrected, corrected};
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::hajek::Target;
 use crate::stats::survey::{self, Stratum};
 use crate::store::StoreError;
+use crate::store::labels::LabelledFilter;
 use crate::store::report::{Alike, Counting};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that are read at most; more means that scores are continuous or there are very many groups.
 const ROWS_MAX: i64 = 500_000;
+
+/// Labelled verdicts of one version that are read at most.
+const LABELS_MAX: i64 = 100_000;
 
 /// Pieces of time in a line's course.
 const BUCKETS: i32 = 24;
@@ -48,7 +54,9 @@ pub struct Rate {
 }
 
 impl Rate {
-    fn new(value: f64, interval: Interval) -> Self {
+    /// A value with its interval.
+    #[must_use]
+    pub fn new(value: f64, interval: Interval) -> Self {
         Self { value, lower: interval.low, upper: interval.high }
     }
 }
@@ -68,7 +76,9 @@ pub struct Line {
     pub n_eff: f64,
     /// Share that passed, as the judges say, corrected for sampling.
     pub pass_rate: Option<Rate>,
-    /// Mean score, likewise.
+    /// Share that people would pass, by their labels.
+    pub corrected: Corrected,
+    /// Mean score, corrected for sampling.
     pub mean_score: Option<Rate>,
     /// Verdicts by outcome; a rate's denominator is `scored`, whatever could not be judged is beside it.
     pub outcomes: BTreeMap<&'static str, u64>,
@@ -140,7 +150,35 @@ pub async fn of_store(store: &crate::store::Store, asked: &Asked) -> Result<Repo
     };
     let alike = store.count_alike(&counting).await?;
     let truncated = i64::try_from(alike.len()).is_ok_and(|n| n >= ROWS_MAX);
-    Ok(Report { since: asked.since, until: asked.until, lines: lines(alike, &asked.by), truncated })
+    let mut lines = lines(alike, &asked.by);
+    correct(store, asked, &mut lines).await?;
+    Ok(Report { since: asked.since, until: asked.until, lines, truncated })
+}
+
+/// Corrects each line by the labels of its rubric version.
+async fn correct(store: &crate::store::Store, asked: &Asked, lines: &mut [Line]) -> Result<(), StoreError> {
+    let versions: BTreeSet<(String, String)> =
+        lines.iter().map(|l| (l.rubric.clone(), l.rubric_version.clone())).collect();
+    for (rubric, version) in versions {
+        let filter = LabelledFilter {
+            rubric: rubric.clone(),
+            rubric_version: Some(version.clone()),
+            rank_min: Source::Annotator.rank(),
+            limit: LABELS_MAX,
+            ..LabelledFilter::default()
+        };
+        let mut labelled = store.labelled_verdicts(&filter).await?;
+        labelled.retain(|l| !l.conflicting);
+        for line in lines.iter_mut().filter(|l| l.rubric == rubric && l.rubric_version == version) {
+            let among = |l: &&LabelledVerdict| {
+                let same = line.by.iter().all(|(d, value)| d.of(&l.trace) == value.as_deref());
+                same && (asked.since..asked.until).contains(&l.judged_at)
+            };
+            let inside: Vec<&LabelledVerdict> = labelled.iter().filter(among).collect();
+            line.corrected = corrected(&line.passes, &inside, &labelled);
+        }
+    }
+    Ok(())
 }
 
 /// A group's name: rubric, version, values.
@@ -185,6 +223,7 @@ fn line((rubric, rubric_version, values): Group, by: &[Dimension], rows: &[Alike
         n: scores.len(),
         n_eff: rate(&scores).map_or(0.0, |(_, n_eff)| n_eff),
         pass_rate: rate(&passes).map(|(rate, _)| rate),
+        corrected: Corrected::not(0, "no labels"),
         mean_score: rate(&scores).map(|(rate, _)| rate),
         judge_error_share: (judged > 0.0).then(|| failed / judged),
         cost_usd: rows.iter().map(|r| r.cost_usd).sum(),

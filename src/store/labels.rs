@@ -206,6 +206,7 @@ fn read_source(name: &str) -> Source {
 
 struct LabelledRow {
     verdict_id: Uuid,
+    judged_at: DateTime<Utc>,
     trace_id: String,
     verdict_version: String,
     verdict_score: f64,
@@ -243,6 +244,7 @@ impl LabelledRow {
         LabelledVerdict {
             trace_id: self.trace_id.clone(),
             verdict_id: self.verdict_id,
+            judged_at: self.judged_at,
             rubric_version: self.verdict_version,
             score: self.verdict_score,
             passed: self.verdict_passed,

@@ -15,7 +15,7 @@ WITH best AS (
     WHERE q.rubric = $1
     GROUP BY q.batch_id
 )
-SELECT v.id AS "verdict_id!", v.trace_id AS "trace_id!", v.rubric_version AS "verdict_version!",
+SELECT v.id AS "verdict_id!", v.created_at AS "judged_at!", v.trace_id AS "trace_id!", v.rubric_version AS "verdict_version!",
        v.score AS "verdict_score!", coalesce(v.passed, false) AS "verdict_passed!", v.decided_by,
        v.inclusion_probability AS "inclusion_probability!",
        CASE WHEN b.rank < 2 THEN b.draw_probability
