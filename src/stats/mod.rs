@@ -6,6 +6,8 @@ pub mod anytime;
 pub mod hajek;
 pub mod invalid;
 pub mod kernel;
+pub mod many;
 pub mod planner;
+pub mod sample_ratio;
 pub mod stack;
 pub mod stream;
