@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes attacks interop chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes attacks simulate interop chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ votes: ## real judges' votes through our rules; needs the labelled data, see doc
 
 attacks: ## answers that order the judge to pass them
 	@cargo bench --bench attacks
+
+simulate: ## what the statistics promise, through the code itself; ten times as long with ARGS=--long
+	@cargo bench --bench simulate -- $(ARGS)
 
 interop: ## a panel judged through LiteLLM's proxy and aimock, which are not ours (PyPI and npm)
 	@echo "interop: building the release program, then judging through two servers of others"

@@ -1,6 +1,7 @@
 //! L1: numbers only: estimates from samples with known inclusion probabilities, what votes are worth, and detectors.
 //!
-//! Called by `pipeline` (report, calibrate, watch) and the benches. Its rule: each formula names its source and passes a vector made by another implementation.
+//! Called by `pipeline` (report, calibrate, watch) and the benches. Its rule: each formula names its source and passes a vector
+//! made by another implementation.
 
 pub mod accuracy;
 pub mod active;
@@ -21,6 +22,9 @@ pub mod ppi;
 pub mod proportions;
 pub mod refusal;
 pub mod rogan_gladen;
+pub mod many;
+pub mod planner;
+pub mod sample_ratio;
 pub mod stack;
 pub mod stream;
 pub mod survey;

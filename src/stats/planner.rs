@@ -110,6 +110,7 @@ impl Plan {
     /// # Errors
     /// When a number is out of range.
     pub fn per_day(&self, kind: Kind, drop: f64, before: f64, days: f64) -> Result<Option<f64>, Invalid> {
+        // What is needed after the change is days times scores a day: the two stand for each other.
         self.days(kind, drop, before, days)
     }
 }
