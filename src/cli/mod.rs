@@ -4,6 +4,7 @@
 //! programs. Exit codes: 0 done, 1 the answer is no (a missed `--min`, not ready), 2 bad input. The way not taken: commands
 //! that do work of their own, which the service would then do differently.
 
+mod alerts;
 mod database;
 mod demo;
 mod doctor;
@@ -44,6 +45,8 @@ enum Command {
     Eval(eval::Args),
     /// Tell what happened to a trace, and why
     Explain(explain::Args),
+    /// Look at alerts, take them, close them, and try channels
+    Alerts(alerts::Args),
     /// Look at work that waits
     Queue(queue::Args),
     /// Bring the database's tables up to date
@@ -110,6 +113,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
+        Command::Alerts(args) => alerts::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,

@@ -4,6 +4,7 @@
 //! are open (they tell no content), everything else needs a token with the right scope as soon as one is configured. The
 //! way not taken: a web framework's magic; one table of routes is what the next reader looks for.
 
+mod alerts;
 mod auth;
 mod native;
 mod ops;
@@ -42,12 +43,18 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
-        .route("/api/v1/traces", post(native::traces));
+        .route("/api/v1/traces", post(native::traces))
+        .route("/api/v1/deployments", post(alerts::deployed));
     let web_routes = Router::new()
         .route("/api/v1/verdicts", get(read::verdicts))
         .route("/api/v1/traces/{id}", get(read::trace))
+        .route("/api/v1/alerts", get(alerts::list))
+        .route("/api/v1/alerts/{id}", get(alerts::one))
         .route("/api/v1/rubrics", get(read::rubrics))
         .route("/api/v1/queue", get(read::queue));
+    let admin = Router::new()
+        .route("/api/v1/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/api/v1/alerts/{id}/resolve", post(alerts::resolve));
     let metrics = Router::new().route("/metrics", get(ops::metrics));
     let read = if web { web_routes.merge(metrics) } else { metrics };
     Router::new()
@@ -55,6 +62,7 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/readyz", get(ops::readyz))
         .merge(scoped(ingest, Scope::Ingest))
         .merge(scoped(read, Scope::Read))
+        .merge(if web { scoped(admin, Scope::Admin) } else { Router::new() })
         .fallback(ops::not_found)
         .with_state(shared)
 }

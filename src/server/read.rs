@@ -29,7 +29,7 @@ pub(super) struct VerdictQuery {
     cursor: Option<String>,
 }
 
-fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
+pub(super) fn failed(shared: &Shared) -> impl FnOnce(crate::store::StoreError) -> Problem {
     let metrics = shared.app.bench.metrics.clone();
     move |error| {
         metrics.store_errors.with_label_values(&[error.operation()]).inc();
@@ -70,7 +70,7 @@ pub(super) async fn verdicts(
 }
 
 /// A time as in 2026-11-20T12:00:00Z, or an age as in 90m, 24h, 7d.
-fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+pub(super) fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
@@ -90,7 +90,7 @@ fn since(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
 }
 
 /// Microseconds and id, as Postgres keeps them.
-fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+pub(super) fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
     Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
 }
