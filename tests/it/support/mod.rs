@@ -4,6 +4,7 @@
 
 pub mod intake;
 pub mod program;
+pub mod recorder;
 pub mod traces;
 
 use assize::app::App;
