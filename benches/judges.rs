@@ -205,7 +205,7 @@ async fn child(args: &[&str]) {
         return;
     }
     let life = Lifecycle::default();
-    pipeline::start(&app, Roles { ingest: false, work: true, export: false, web: false }, &life);
+    pipeline::start(&app, Roles { ingest: false, work: true, export: false, watch: false, web: false }, &life);
     stored(&app, jobs / 3).await;
     let third = resident_mb("VmRSS");
     stored(&app, jobs).await;
@@ -315,7 +315,7 @@ async fn built(config: Config, url: &SecretString) -> Arc<App> {
 /// Works until so many verdicts are stored.
 async fn work(app: &Arc<App>, jobs: usize) {
     let life = Lifecycle::default();
-    pipeline::start(app, Roles { ingest: false, work: true, export: false, web: false }, &life);
+    pipeline::start(app, Roles { ingest: false, work: true, export: false, watch: false, web: false }, &life);
     stored(app, jobs).await;
     life.stop(Duration::from_secs(5), std::future::pending()).await;
 }

@@ -135,7 +135,7 @@ async fn worker(url: &SecretString, traces: usize) -> (Duration, [f64; 3]) {
     life.spawn("server", async move {
         server::serve(listener, router, stop.cancelled_owned()).await.expect("it serves");
     });
-    pipeline::start(&app, Roles { ingest: true, work: true, export: false, web: false }, &life);
+    pipeline::start(&app, Roles { ingest: true, work: true, export: false, watch: false, web: false }, &life);
     // Bodies are made before the clock starts: the load's own cost is not the worker's.
     let bodies: Vec<String> = (0..traces.div_ceil(PER_REQUEST))
         .map(|b| (b * PER_REQUEST..((b + 1) * PER_REQUEST).min(traces)).map(|n| format!("{}\n", trace(n))).collect())

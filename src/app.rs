@@ -4,6 +4,7 @@
 //! taken: statics, which two Apps in one test process would share.
 
 use crate::config::Config;
+use crate::domain::alert::notice::Channel;
 use crate::domain::clock::Clock;
 use crate::domain::event::Sink;
 use crate::domain::panel::PanelModel;
@@ -18,7 +19,7 @@ use crate::sinks::{self, SinkError};
 use crate::store::ledger::Ledger;
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use tokio::sync::Notify;
@@ -60,6 +61,8 @@ pub struct Wake {
     pub jobs: Notify,
     /// Verdicts were stored.
     pub events: Notify,
+    /// Alerts have changed.
+    pub alerts: Notify,
 }
 
 /// Everything.
@@ -71,12 +74,16 @@ pub struct App {
     pub store: Store,
     /// Where verdicts go.
     pub sinks: Vec<Arc<dyn Sink>>,
+    /// Who is told of alerts, by the names of the configuration.
+    pub channels: BTreeMap<String, Arc<dyn Channel>>,
     /// Wake-up calls.
     pub wake: Wake,
     /// Spans and jobs waiting, as last counted.
     pub backlog: AtomicI64,
     /// Whether a person has paused the queue.
     pub queue_paused: AtomicBool,
+    /// Deployments that this process has noted from traces.
+    pub versions_seen: std::sync::Mutex<HashSet<uuid::Uuid>>,
     /// This process, among the workers that share limits.
     pub worker: uuid::Uuid,
 }
@@ -172,14 +179,17 @@ impl App {
     /// See [`AppError`].
     pub async fn build(config: Config, store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let sinks = sinks::build(&config)?;
+        let channels = sinks::alerts::build(&config).map_err(SinkError::Channel)?;
         let bench = Bench::build(config, clock, Some(store.clone()))?;
         let app = Self {
             bench,
             store,
             sinks,
+            channels,
             wake: Wake::default(),
             backlog: AtomicI64::new(0),
             queue_paused: AtomicBool::new(false),
+            versions_seen: std::sync::Mutex::default(),
             worker: uuid::Uuid::now_v7(),
         };
         let catalog = app.bench.rubrics.load_full();

@@ -56,6 +56,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     rubrics(&config, &mut findings);
     judges(&config, &mut findings).await;
     datadog(&config, &mut findings).await;
+    channels(&config, &mut findings);
     let healthy = findings.0.iter().all(|f| f.ok);
     if args.json {
         println!("{}", serde_json::json!({"healthy": healthy, "findings": findings.0}));
@@ -82,6 +83,7 @@ async fn database(config: &Config, findings: &mut Findings) {
                 Err(error) => findings.say("tables", false, error.to_string()),
             }
             judging(&database, findings).await;
+            notices(config, &database, findings).await;
             database.close().await;
         }
         Err(error) => {
@@ -121,6 +123,37 @@ async fn judging(database: &Database, findings: &mut Findings) {
         let (usd, tokens, period) = (row.amount.usd, row.amount.tokens, row.period.as_str());
         let text = format!("{usd:.4} USD and {tokens:.0} tokens spent or reserved this {period}");
         findings.say(format!("budget {}{whom}", row.budget), true, text);
+    }
+}
+
+/// Notices of alerts that do not arrive.
+async fn notices(config: &Config, database: &Database, findings: &mut Findings) {
+    for stats in database.store.channel_stats().await.unwrap_or_default() {
+        let what = format!("alerts to {}", stats.channel);
+        let error = stats.last_error.map_or_else(String::new, |e| format!("; last error: {e}"));
+        let counted = format!("{} waiting, {} failing, {} dead{error}", stats.waiting, stats.failing, stats.dead);
+        if stats.waiting > 0 && !config.alerts.channels.contains_key(&stats.channel) {
+            findings.say(what, false, format!("{counted}; the channel is not configured any more"));
+        } else if stats.dead > 0 {
+            findings.say(what, false, format!("{counted}; when it is repaired: assize alerts redrive"));
+        } else {
+            findings.say(what, stats.failing == 0, counted);
+        }
+    }
+}
+
+/// Whether the channels of alerts can be set up; nothing is sent.
+fn channels(config: &Config, findings: &mut Findings) {
+    let count = config.alerts.channels.len();
+    match sinks::alerts::build(config) {
+        Ok(_) if count == 0 => {
+            findings.say("alert channels", true, "none: alerts are only listed; add [alerts.channels.NAME]");
+        }
+        Ok(made) => {
+            let names = made.keys().cloned().collect::<Vec<_>>().join(", ");
+            findings.say("alert channels", true, format!("{names}; try one with `assize alerts test NAME`"));
+        }
+        Err(error) => findings.say("alert channels", false, error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! that do work of their own, which the service would then do differently.
 
 mod calibrate;
+mod alerts;
 mod database;
 mod demo;
 mod doctor;
@@ -53,6 +54,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Take in what people say about answers, and ask them about the right ones
     Labels(labels::Args),
+    /// Look at alerts, take them, close them, and try channels
+    Alerts(alerts::Args),
     /// Look at work that waits
     Queue(queue::Args),
     /// Bring the database's tables up to date
@@ -122,6 +125,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(args, context).await,
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,
+        Command::Alerts(args) => alerts::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,

@@ -31,7 +31,7 @@ enum Role {
     Work,
     /// Send verdicts out
     Export,
-    /// Detect regressions (nothing to run yet)
+    /// Tell people of alerts
     Watch,
     /// Read API
     Web,
@@ -94,8 +94,13 @@ async fn start(
     }
     let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
     let has = |role: Role| args.roles.contains(&role);
-    let roles =
-        Roles { ingest: has(Role::Ingest), work: has(Role::Work), export: has(Role::Export), web: has(Role::Web) };
+    let roles = Roles {
+        ingest: has(Role::Ingest),
+        work: has(Role::Work),
+        export: has(Role::Export),
+        watch: has(Role::Watch),
+        web: has(Role::Web),
+    };
     let open = guard.is_open();
     let life = Lifecycle::default();
     launch(&app, roles, guard, listener, &life);

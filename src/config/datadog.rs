@@ -99,13 +99,18 @@ impl Datadog {
     /// How evaluation metrics are sent; `None` = not at all.
     #[must_use]
     pub fn mode(&self) -> Option<DatadogMode> {
-        let trimmed = |url: &String| url.trim_end_matches('/').to_owned();
         if let Some(url) = &self.agent_url {
-            return Some(DatadogMode::Agent { url: trimmed(url) });
+            return Some(DatadogMode::Agent { url: url.trim_end_matches('/').to_owned() });
         }
+        self.api().map(|(url, key)| DatadogMode::Agentless { url, key })
+    }
+
+    /// Base URL of the API and the key, where there is one.
+    #[must_use]
+    pub fn api(&self) -> Option<(String, SecretString)> {
         let key = self.api_key.clone()?;
-        let url = self.api_url.as_ref().map_or_else(|| format!("https://api.{}", self.site), trimmed);
-        Some(DatadogMode::Agentless { url, key })
+        let trimmed = |url: &String| url.trim_end_matches('/').to_owned();
+        Some((self.api_url.as_ref().map_or_else(|| format!("https://api.{}", self.site), trimmed), key))
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {

@@ -84,7 +84,9 @@ async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime
     let at_once: Vec<(String, &'static str)> =
         settlement.verdicts.iter().map(|v| (v.rubric.clone(), v.outcome.as_str())).collect();
     let has_jobs = !settlement.jobs.is_empty();
+    let labels: Vec<TraceLabels> = settlement.traces.iter().map(|t| t.labels.clone()).collect();
     due.settle(settlement, &app.sink_names(), now).await?;
+    super::deployments::seen(app, &labels, now).await;
     metrics.traces_decided.with_label_values(&["true"]).inc_by(kept);
     metrics.traces_decided.with_label_values(&["false"]).inc_by(left);
     metrics.spans_late.inc_by(late);

@@ -2,7 +2,9 @@
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
 //! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait,
-//! `offline` judges without a queue, `labels` and `label_queue` are about what people say. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
+//! `offline` judges without a queue, `labels` and `label_queue` are about what people say, `correct`, `calibrate` and `report`
+//! about what it all amounts to, `notify` tells people of alerts, `deployments` notes versions that traces show. Started by
+//! `cli`. Its rule: a step takes its work from the database and leaves its result
 //! there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content dies
 //! with the process.
 
@@ -12,6 +14,7 @@ pub mod batch;
 pub mod calibrate;
 pub mod claim;
 pub mod correct;
+pub mod deployments;
 pub mod enqueue;
 pub mod estimate;
 pub mod evaluate;
@@ -20,6 +23,7 @@ pub mod export;
 pub mod ingest;
 pub mod label_queue;
 pub mod labels;
+pub mod notify;
 pub mod offline;
 pub mod record;
 pub mod report;
@@ -42,6 +46,8 @@ pub struct Roles {
     pub work: bool,
     /// Send verdicts out.
     pub export: bool,
+    /// Tell people of alerts.
+    pub watch: bool,
     /// Answer the read API.
     pub web: bool,
 }
@@ -56,6 +62,9 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
         life.spawn("shares", shares::run(Arc::clone(app), life.soft.clone()));
         life.spawn("batch", batch::run(Arc::clone(app), life.soft.clone()));
         claim::start(app, life);
+    }
+    if roles.watch {
+        notify::start(app, life);
     }
     if roles.export {
         for sink in &app.sinks {

@@ -46,6 +46,14 @@ pub struct Metrics {
     pub budget_part: GaugeVec,
     /// Events delivered, retried and given up, by sink and result.
     pub events: IntCounterVec,
+    /// Alerts that are not resolved, by state and severity.
+    pub alerts: GaugeVec,
+    /// Findings that were raised, by what came of them.
+    pub alert_findings: IntCounterVec,
+    /// Notices of alerts delivered, retried and given up, by channel and result.
+    pub alert_deliveries: IntCounterVec,
+    /// Notices of alerts that wait, fail or are dead, by channel and state.
+    pub alert_notices: GaugeVec,
     /// Spans committed at once.
     pub ingest_batch_spans: Histogram,
     /// Work waiting, by kind.
@@ -141,6 +149,25 @@ impl Default for Metrics {
                 &["budget", "period"],
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
+            alerts: gauges(&r, "assize_alerts", "Alerts that are not resolved", &["state", "severity"]),
+            alert_findings: counters(
+                &r,
+                "assize_alert_findings_total",
+                "Findings of detectors, by what came of them",
+                &["result"],
+            ),
+            alert_deliveries: counters(
+                &r,
+                "assize_alert_deliveries_total",
+                "Notices of alerts, by what became of them",
+                &["channel", "result"],
+            ),
+            alert_notices: gauges(
+                &r,
+                "assize_alert_notices",
+                "Notices of alerts that have not arrived",
+                &["channel", "state"],
+            ),
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand,

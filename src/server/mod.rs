@@ -4,6 +4,7 @@
 //! are open (they tell no content), everything else needs a token with the right scope as soon as one is configured. The
 //! way not taken: a web framework's magic; one table of routes is what the next reader looks for.
 
+mod alerts;
 mod auth;
 mod label_pages;
 mod labels;
@@ -45,11 +46,14 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
-        .route("/api/v1/traces", post(native::traces));
+        .route("/api/v1/traces", post(native::traces))
+        .route("/api/v1/deployments", post(alerts::deployed));
     let web_routes = Router::new()
         .route("/api/v1/verdicts", get(read::verdicts))
         .route("/api/v1/traces/{id}", get(read::trace))
         .route("/api/v1/labels", get(labels::list))
+        .route("/api/v1/alerts", get(alerts::list))
+        .route("/api/v1/alerts/{id}", get(alerts::one))
         .route("/api/v1/rubrics", get(read::rubrics))
         .route("/api/v1/report", get(report::report))
         .route("/api/v1/queue", get(read::queue));
@@ -59,6 +63,9 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/labels/sign-in", post(label_pages::sign_in))
         .route("/labels/{rubric}", get(label_pages::show).post(label_pages::save))
         .route_layer(from_fn_with_state(shared.clone(), auth::require_page));
+    let admin = Router::new()
+        .route("/api/v1/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/api/v1/alerts/{id}/resolve", post(alerts::resolve));
     let metrics = Router::new().route("/metrics", get(ops::metrics));
     let read = if web { web_routes.merge(metrics) } else { metrics };
     let pages = if web { pages } else { Router::new() };
@@ -69,6 +76,7 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .merge(scoped(read, Scope::Read))
         .merge(scoped(label, Scope::Label))
         .merge(pages)
+        .merge(if web { scoped(admin, Scope::Admin) } else { Router::new() })
         .fallback(ops::not_found)
         .with_state(shared)
 }

@@ -82,7 +82,7 @@ pub(super) fn cursor_of(text: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
 }
 
 /// Microseconds and id, as Postgres keeps them.
-fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+pub(super) fn cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
     Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
 }

@@ -1,8 +1,9 @@
-//! L2: pushing verdicts out.
+//! L2: pushing verdicts out, and telling people of alerts.
 //!
 //! Built by `app` from the configuration, driven by `pipeline::export`. Its rule: a sink delivers and reports, it never retries or
 //! stores. To add a sink, implement `domain::event::Sink` in a file here and add it in [`build`].
 
+pub mod alerts;
 pub mod datadog;
 
 use crate::config::Config;
@@ -15,6 +16,9 @@ pub enum SinkError {
     /// No HTTP client.
     #[error("cannot make an HTTP client for Datadog")]
     Http(#[source] reqwest::Error),
+    /// A channel of alerts.
+    #[error(transparent)]
+    Channel(#[from] alerts::ChannelError),
     /// The statsd address cannot be used.
     #[error("datadog.dogstatsd_url: cannot use `{url}`; write udp://host:8125 or unix:///path/to/dsd.socket")]
     Statsd {

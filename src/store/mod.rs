@@ -4,10 +4,13 @@
 //! transaction, and no method takes a second connection while it holds one, so that a pool of one works. The way not
 //! taken: a trait for each table; Postgres is never faked.
 
+pub mod alert_deliveries;
+pub mod alerts;
 pub mod batches;
 pub mod budget_spend;
 pub mod cluster;
 mod columns;
+pub mod deployments;
 pub mod endpoint_traits;
 mod error;
 pub mod inbox;

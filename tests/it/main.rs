@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the doors are for the program; tests stand outside of it")]
 #![expect(clippy::format_collect, reason = "test data is small and reads better so")]
 
+mod alerts;
 mod batches;
 mod bounds;
 mod budgets;

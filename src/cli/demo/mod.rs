@@ -143,7 +143,7 @@ async fn show(
     let simulated = config.judges.keys().any(|name| name.starts_with("sim-"));
     database.store.migrate().await?;
     let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
-    let roles = Roles { ingest: true, work: true, export: true, web: true };
+    let roles = Roles { ingest: true, work: true, export: true, watch: true, web: true };
     super::serve::launch(&app, roles, Guard::default(), listener, life);
     let base = format!("http://{address}");
     let sent = if args.traces.is_empty() { send_corpus(&base).await? } else { send_files(&base, &args.traces).await? };

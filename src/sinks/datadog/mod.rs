@@ -6,7 +6,7 @@
 
 mod eval_metric;
 mod eval_metrics;
-mod names;
+pub(super) mod names;
 mod statsd;
 
 pub use eval_metrics::EvalMetrics;

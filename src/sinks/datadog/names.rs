@@ -7,7 +7,7 @@
 const TAG_CHARS_MAX: usize = 200;
 
 /// A tag `key:value`: lower case, letters, digits and `_ - : . /`, no colon or underscore at the end.
-pub(super) fn tag(key: &str, value: &str) -> String {
+pub(in crate::sinks) fn tag(key: &str, value: &str) -> String {
     format!("{key}:{}", tag_value(key, value))
 }
 

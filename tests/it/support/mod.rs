@@ -4,6 +4,7 @@
 
 pub mod intake;
 pub mod program;
+pub mod recorder;
 pub mod traces;
 
 use assize::app::App;
@@ -158,7 +159,7 @@ impl Service {
         let life = Lifecycle::default();
         let router = server::router(&app, Some(Inbox::start(&app, &life)), true, Guard::default());
         let base = serve(router).await;
-        pipeline::start(&app, Roles { ingest: true, work: true, export: true, web: true }, &life);
+        pipeline::start(&app, Roles { ingest: true, work: true, export: true, watch: true, web: true }, &life);
         let http = assize::runtime::http::client(PATIENCE).expect("an HTTP client");
         Self { app, base, http, life }
     }
