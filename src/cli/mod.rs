@@ -4,8 +4,8 @@
 //! programs. Exit codes: 0 done, 1 the answer is no (a missed `--min`, not ready), 2 bad input. The way not taken: commands
 //! that do work of their own, which the service would then do differently.
 
-mod calibrate;
 mod alerts;
+mod calibrate;
 mod database;
 mod demo;
 mod doctor;
