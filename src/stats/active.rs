@@ -7,6 +7,7 @@
 //! The way not taken: the mean over labels that were picked because they are hard.
 
 use crate::stats::estimate::Estimate;
+use crate::stats::hajek::kish;
 use crate::stats::ppi::{Corrected, Lambda, Method, combined};
 use crate::stats::refusal::{Refusal, at_least, finite, inclusion, positive, same_length};
 use std::collections::BTreeMap;
@@ -131,10 +132,13 @@ fn corrected(items: &[Item], lambda: f64, clusters: Option<&[u64]>, method: Meth
         let (miss, p) = (item.label? - lambda * item.judged, item.label_probability);
         Some((w * miss / p).powi(2) * (1.0 - p))
     });
+    let of_labels: Vec<f64> =
+        items.iter().filter(|i| i.label.is_some()).map(|i| i.weight / i.label_probability).collect();
     Corrected {
         estimate: Estimate { value, standard_error: variance.sqrt() },
         lambda,
-        labels: items.iter().filter(|i| i.label.is_some()).count(),
+        labels: of_labels.len(),
+        one_label: kish(&of_labels).powi(-2),
         label_variance: by_labels.sum::<f64>().min(variance),
     }
 }

@@ -109,8 +109,8 @@ pub fn fit<R: AsRef<[Option<usize>]>>(items: &[R], categories: usize, method: Me
     let mut steps = 0;
     while steps < method.steps_max {
         let next: Vec<Vec<f64>> = rows.iter().map(|row| model.posterior(row)).collect();
-        let moves = q.iter().flatten().zip(next.iter().flatten()).map(|(a, b)| (a - b).abs());
-        let moved = moves.fold(0.0, f64::max);
+        let steps_of_q = q.iter().flatten().zip(next.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let moved = steps_of_q.fold(0.0, f64::max);
         q = next;
         model = maximise(&rows, &q, categories, method);
         steps += 1;

@@ -136,8 +136,8 @@ fn beyond_chance<R: AsRef<[Option<usize>]>>(
 }
 
 fn in_range(rows: &[&[Option<usize>]], categories: usize) -> Result<(), Refusal> {
-    let votes = rows.iter().flat_map(|row| row.iter().enumerate());
-    votes.map(|(at, vote)| hold_category(at, *vote, categories)).collect()
+    let mut votes = rows.iter().flat_map(|row| row.iter().enumerate());
+    votes.try_for_each(|(at, vote)| hold_category(at, *vote, categories))
 }
 
 #[cfg(test)]

@@ -1,6 +1,15 @@
 //! L1: numbers only: estimates from samples with known inclusion probabilities, and what votes are worth.
 //!
-//! Called by `pipeline::estimate`. Its rule: each formula names its source and passes a vector made by another implementation.
+//! | question | file |
+//! |---|---|
+//! | who is sampled, with what probability | `thresholds`; which to label next: `choice` |
+//! | what is the judged rate, and what changed | `survey` (the default), `hajek`, `proportions` |
+//! | what would people say | `active` (labels asked for by doubt), `ppi` (a plain sample of labels), `rogan_gladen` (a golden set) |
+//! | how good are judges | `accuracy`, `paired`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
+//! | what are votes worth together | `stack` (with labels), `dawid_skene` (without) |
+//!
+//! Called by `pipeline` and `cli`. Its rule: each formula names its source and passes a vector made by another implementation; bad input is
+//! a `refusal`, never NaN. The way not taken: one `statistics` file.
 
 pub mod accuracy;
 pub mod active;

@@ -28,7 +28,7 @@ pub fn wilson(p: f64, n: f64, level: Level) -> Result<Interval, Refusal> {
     // Rounding must not leave the estimate outside.
     Ok(Interval {
         low: if p == 0.0 { 0.0 } else { interval.low.min(p) },
-        high: if p == 1.0 { 1.0 } else { interval.high.max(p) },
+        high: if 1.0 - p == 0.0 { 1.0 } else { interval.high.max(p) },
     })
 }
 

@@ -53,11 +53,11 @@ pub fn correct(judged: Share, sensitivity: Share, specificity: Share, level: Lev
         let why = "sensitivity and specificity sum to less than 1.2: this judge hardly tells pass from fail";
         return Err(Refusal::Undefined { what: "the corrected rate", why });
     }
-    // Twice the variance share of each error rate, by which the point is shifted.
-    let (of_se, of_sp) = (se * (1.0 - se) / n1, sp * (1.0 - sp) / n0);
+    // The variance of each error rate.
+    let (spread_pass, spread_fail) = (se * (1.0 - se) / n1, sp * (1.0 - sp) / n0);
     let t = (p + sp - 1.0) / telling;
-    let shift = 2.0 * z2 * (t * of_se - (1.0 - t) * of_sp);
-    let variance = p * (1.0 - p) / (n + z2) + t * t * of_se + (1.0 - t).powi(2) * of_sp;
+    let shift = 2.0 * z2 * (t * spread_pass - (1.0 - t) * spread_fail);
+    let variance = p * (1.0 - p) / (n + z2) + t * t * spread_pass + (1.0 - t).powi(2) * spread_fail;
     let half = z * variance.sqrt() / telling;
     let plain = (judged.value + specificity.value - 1.0) / (sensitivity.value + specificity.value - 1.0);
     Ok(Prevalence { value: plain.clamp(0.0, 1.0), interval: Interval::around(t + shift, half).within(0.0, 1.0) })

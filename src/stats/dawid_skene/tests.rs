@@ -96,7 +96,9 @@ fn the_house_rules() {
     let three = unlabelled(&panel(200, &[90, 80, 85]), 2);
     assert_eq!(three, Err(Refusal::TooFew { what: "judges who voted", have: 3, need: 4 }));
     let mut silent = panel(200, &[90, 80, 85, 90]);
-    silent.iter_mut().for_each(|row| row[3] = None);
+    for row in &mut silent {
+        row[3] = None;
+    }
     assert!(unlabelled(&silent, 2).is_err(), "one of the four never voted");
     let good = unlabelled(&panel(200, &[90, 85, 85, 90]), 2).expect("four judges");
     assert_eq!((good.errors, good.is_doubtful), (Errors::Confusion, false), "{:?}", good.kappa);
