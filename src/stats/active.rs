@@ -1,10 +1,12 @@
-//! The pass rate that people would give, when each trace had its own chance to be judged and, of those, its own to be labelled.
+//! The pass rate that people would give, when each trace had its own chance to be judged and, of those, its own to be
+//! labelled.
 //!
-//! The default correction: it takes labels asked for where the panel is unsure (`stats::choice`). With w_i = 1/pi_i, xi_i = labelled, piL_i its
-//! probability: r_i = lam f_i + xi_i (y_i - lam f_i)/piL_i, theta = sum w r / sum w, var = sum w^2 (r - theta)^2 / (sum w)^2,
-//! lam = Cov(a,b)/Var(b) with a = xi y/piL, b = f (xi/piL - 1), moments weighted by w^2 (Zrnic & Candès, Active statistical inference,
-//! 2024, with Hájek's weights). Its rule: a probability was fixed before the label, and one without a known probability is not used here.
-//! The way not taken: the mean over labels that were picked because they are hard.
+//! The default correction: it takes labels asked for where the panel is unsure (`stats::choice`). With w_i = 1/pi_i, xi_i =
+//! labelled, piL_i its probability: r_i = lam f_i + xi_i (y_i - lam f_i)/piL_i, theta = sum w r / sum w, var = sum w^2 (r -
+//! theta)^2 / (sum w)^2, lam = Cov(a,b)/Var(b) with a = xi y/piL, b = f (xi/piL - 1), moments weighted by w^2 (Zrnic &
+//! Candès, Active statistical inference, 2024, with Hájek's weights). Its rule: a probability was fixed before the label,
+//! and one without a known probability is not used here. The way not taken: the mean over labels that were picked because
+//! they are hard.
 
 use crate::stats::estimate::Estimate;
 use crate::stats::hajek::kish;
@@ -28,8 +30,9 @@ pub struct Item {
 /// Corrects the mean of judged traces.
 ///
 /// # Errors
-/// With fewer than two labels, for values that are not finite, weights that are not positive, probabilities that are not above 0 and
-/// at most 1, and for a trace without a label that was sure to get one: a person who did not answer is no chance.
+/// With fewer than two labels, for values that are not finite, weights that are not positive, probabilities that are not
+/// above 0 and at most 1, and for a trace without a label that was sure to get one: a person who did not answer is no
+/// chance.
 pub fn mean(items: &[Item], method: Method) -> Result<Corrected, Refusal> {
     checked(items)?;
     Ok(corrected(items, tuned(items, method), None, method))

@@ -1,10 +1,10 @@
 //! Krippendorff's alpha: agreement of any number of raters, some of whose votes may be missing.
 //!
-//! For calibration and reports. alpha = 1 - D_o/D_e; D_o averages a squared distance over pairs of votes on one item, each pair of an
-//! item with m votes weighing 1/(m-1), D_e over all pairs of votes (Krippendorff, Content Analysis, 2004, chapter 11; Hayes
-//! & Krippendorff, 2007). Items with one vote are left out. Its rule: distances that are those of numbers are summed from moments, so that
-//! thousands of different scores cost no more than two. The way not taken: average agreement in percent, which is high
-//! by chance when nearly all pass.
+//! For calibration and reports. alpha = 1 - D_o/D_e; D_o averages a squared distance over pairs of votes on one item, each
+//! pair of an item with m votes weighing 1/(m-1), D_e over all pairs of votes (Krippendorff, Content Analysis, 2004,
+//! chapter 11; Hayes & Krippendorff, 2007). Items with one vote are left out. Its rule: distances that are those of numbers
+//! are summed from moments, so that thousands of different scores cost no more than two. The way not taken: average
+//! agreement in percent, which is high by chance when nearly all pass.
 
 use crate::stats::refusal::{Refusal, finite, same_length};
 

@@ -1,8 +1,9 @@
 //! Correlation of scores, and how many independent judges a panel is worth.
 //!
-//! For calibration: judge scores against human ones, and judges' errors among each other. Pearson; Spearman with mean ranks for ties;
-//! Kendall's tau-b; J_eff = J/(1 + (J-1) rho) with rho the mean correlation of errors (Kish's design effect). Its rule: a
-//! pair counts only when both are there. The way not taken: counting judges, when nine that err together are worth three.
+//! For calibration: judge scores against human ones, and judges' errors among each other. Pearson; Spearman with mean ranks
+//! for ties; Kendall's tau-b; J_eff = J/(1 + (J-1) rho) with rho the mean correlation of errors (Kish's design effect). Its
+//! rule: a pair counts only when both are there. The way not taken: counting judges, when nine that err together are worth
+//! three.
 
 use crate::stats::refusal::{Refusal, at_least, finite, same_length};
 use serde::Serialize;
@@ -54,8 +55,9 @@ pub struct Together {
     pub judges_effective: f64,
 }
 
-/// How much judges err together: one row a judge, `Some(true)` where it was wrong. Pairs of judges of whom one never or always errs
-/// say nothing and are left out; a negative mean counts as none, so that a panel is never worth more than its judges.
+/// How much judges err together: one row a judge, `Some(true)` where it was wrong. Pairs of judges of whom one never or
+/// always errs say nothing and are left out; a negative mean counts as none, so that a panel is never worth more than its
+/// judges.
 ///
 /// # Errors
 /// When rows differ in length, or no pair of judges says anything.

@@ -1,8 +1,9 @@
 //! How many labels more it takes for an interval as short as one wants.
 //!
-//! For `calibrate`. Before any label n = (z/h)^2 V with V = p(1-p) without a judge and about d - b^2 with one (d = disagreement, b = bias); with
-//! labels at hand, from the part of the measured variance that more of them make smaller. Its rule: where labels cannot get there, since the rest of the
-//! variance is from how few traces were judged, it says so. The way not taken: a number that no amount of labelling reaches.
+//! For `calibrate`. Before any label n = (z/h)^2 V with V = p(1-p) without a judge and about d - b^2 with one (d =
+//! disagreement, b = bias); with labels at hand, from the part of the measured variance that more of them make smaller. Its
+//! rule: where labels cannot get there, since the rest of the variance is from how few traces were judged, it says so. The
+//! way not taken: a number that no amount of labelling reaches.
 
 use crate::stats::estimate::Level;
 use crate::stats::ppi::Corrected;
@@ -29,8 +30,8 @@ pub fn without_judge(p: f64, half_width: f64, level: Level) -> Result<u64, Refus
     labels(p * (1.0 - p), half_width, level)
 }
 
-/// Labels for a half-width from nothing, with a judge that disagrees with people on a share `disagreement` of traces and is off by `bias` on
-/// average.
+/// Labels for a half-width from nothing, with a judge that disagrees with people on a share `disagreement` of traces and is
+/// off by `bias` on average.
 ///
 /// # Errors
 /// When the disagreement is not in [0,1], the bias is larger than it, or the half-width not positive.

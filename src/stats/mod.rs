@@ -8,8 +8,8 @@
 //! | how good are judges | `accuracy`, `paired`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
 //! | what are votes worth together | `stack` (with labels), `dawid_skene` (without) |
 //!
-//! Called by `pipeline` and `cli`. Its rule: each formula names its source and passes a vector made by another implementation; bad input is
-//! a `refusal`, never NaN. The way not taken: one `statistics` file.
+//! Called by `pipeline` and `cli`. Its rule: each formula names its source and passes a vector made by another
+//! implementation; bad input is a `refusal`, never NaN. The way not taken: one `statistics` file.
 
 pub mod accuracy;
 pub mod active;

@@ -1,10 +1,10 @@
 //! The pass rate that people would give, from a few labels and many judged traces: prediction-powered inference.
 //!
-//! For labels drawn uniformly, with the judged traces that have none as a separate pool; `stats::active` is for labels with their own probabilities.
-//! theta = lam mean(w f) + mean(w (y - lam f)), var = lam^2 var(w f)/N + var(w (y - lam f))/n, lam = cov(y, f)/((1 + n/N) var f)
-//! (Angelopoulos, Duchi, Zrnic, PPI++, 2023); per stratum N_s/N (Fisch et al., Stratified prediction-powered inference, 2024).
-//! Its rule: labels are of the version that is estimated; those of an older one never correct it. The way not taken: the judge's rate with a binomial
-//! interval, which covers the truth by luck.
+//! For labels drawn uniformly, with the judged traces that have none as a separate pool; `stats::active` is for labels with
+//! their own probabilities. theta = lam mean(w f) + mean(w (y - lam f)), var = lam^2 var(w f)/N + var(w (y - lam f))/n, lam
+//! = cov(y, f)/((1 + n/N) var f) (Angelopoulos, Duchi, Zrnic, PPI++, 2023); per stratum N_s/N (Fisch et al., Stratified
+//! prediction-powered inference, 2024). Its rule: labels are of the version that is estimated; those of an older one never
+//! correct it. The way not taken: the judge's rate with a binomial interval, which covers the truth by luck.
 
 use crate::stats::estimate::{Estimate, Interval, Level};
 use crate::stats::hajek::kish;
@@ -16,8 +16,9 @@ pub const LABELS_MIN: usize = 30;
 /// Labels below which a stratum takes lam from all strata.
 pub const LABELS_PER_STRATUM_MIN: usize = 20;
 
-/// Wilson's interval adds z^2/4n^2 to the variance of a share; y - lam f has up to twice the range of a share. With this the interval covers at
-/// 100 labels from pass rates of .7 to .98 (tests); at .98 a hundred labels show two or three errors or none.
+/// Wilson's interval adds z^2/4n^2 to the variance of a share; y - lam f has up to twice the range of a share. With this
+/// the interval covers at 100 labels from pass rates of .7 to .98 (tests); at .98 a hundred labels show two or three errors
+/// or none.
 const UNSEEN: f64 = 0.4;
 
 /// How much of the judge's score is used.
@@ -103,8 +104,8 @@ impl Corrected {
         self.labels >= LABELS_MIN
     }
 
-    /// The interval to show, of scores in [0,1]: by Student's t, since the variance itself is known from the labels only, and with room for
-    /// errors of the judge that too few labels have not shown yet.
+    /// The interval to show, of scores in [0,1]: by Student's t, since the variance itself is known from the labels only,
+    /// and with room for errors of the judge that too few labels have not shown yet.
     #[must_use]
     pub fn rate_interval(&self, level: Level) -> Interval {
         let freedom = (self.labels as f64 - 1.0).max(1.0);
@@ -240,7 +241,8 @@ impl Part {
         if let Lambda::Fixed(lambda) = method.lambda {
             return lambda;
         }
-        // Weighted gradients of the loss at the estimate with lam = 1; without weights where they are centred does not matter.
+        // Weighted gradients of the loss at the estimate with lam = 1; without weights where they are centred does not
+        // matter.
         let at = self.point(1.0);
         let gradient = |values: &[f64], weights: &[f64]| -> Vec<f64> {
             values.iter().zip(weights).map(|(v, w)| w * (v - at)).collect()

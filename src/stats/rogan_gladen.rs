@@ -1,10 +1,10 @@
 //! The true pass rate from a judged one and the judge's known error rates.
 //!
-//! For labels of a golden set; labels that are a sample of the traces go to `stats::ppi` and `stats::active`, which are narrower and need
-//! no constancy of error rates. theta = (p + sp - 1)/(se + sp - 1) (Rogan & Gladen, Estimating prevalence from the results of a
-//! screening test, 1978); interval of Lang & Reiczigel, Confidence limits for prevalence of disease adjusted for estimated
-//! sensitivity and specificity, 2014. Its rule: a judge that hardly tells pass from fail is refused. The way not taken: se and sp as
-//! if known exactly, which makes the interval much too short.
+//! For labels of a golden set; labels that are a sample of the traces go to `stats::ppi` and `stats::active`, which are
+//! narrower and need no constancy of error rates. theta = (p + sp - 1)/(se + sp - 1) (Rogan & Gladen, Estimating prevalence
+//! from the results of a screening test, 1978); interval of Lang & Reiczigel, Confidence limits for prevalence of disease
+//! adjusted for estimated sensitivity and specificity, 2014. Its rule: a judge that hardly tells pass from fail is refused.
+//! The way not taken: se and sp as if known exactly, which makes the interval much too short.
 
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::refusal::{Refusal, positive, share};
@@ -31,11 +31,12 @@ pub struct Prevalence {
     pub interval: Interval,
 }
 
-/// Corrects a judged pass rate by the judge's sensitivity (passes among what people pass) and specificity (fails among what they fail).
+/// Corrects a judged pass rate by the judge's sensitivity (passes among what people pass) and specificity (fails among what
+/// they fail).
 ///
 /// # Errors
-/// When a share is not in [0,1], a number not positive, or sensitivity and specificity (after adding one item of each kind) sum to less than
-/// 1.2.
+/// When a share is not in [0,1], a number not positive, or sensitivity and specificity (after adding one item of each kind)
+/// sum to less than 1.2.
 pub fn correct(judged: Share, sensitivity: Share, specificity: Share, level: Level) -> Result<Prevalence, Refusal> {
     let names = ["judged rate", "sensitivity", "specificity"];
     for (what, given) in names.into_iter().zip([judged, sensitivity, specificity]) {

@@ -1,8 +1,9 @@
 //! Consistent probability sampling with 56 random bits: keep iff R >= T.
 //!
-//! Used by `pipeline::sample` and where labels are asked for. Source: OpenTelemetry specification, trace/tracestate-probability-sampling
-//! (`th`, `rv`). Its rule: integers; a probability is derived from the threshold that was applied, never the other way round
-//! afterwards. The way not taken: comparing floats, which two implementations round differently.
+//! Used by `pipeline::sample` and where labels are asked for. Source: OpenTelemetry specification,
+//! trace/tracestate-probability-sampling (`th`, `rv`). Its rule: integers; a probability is derived from the threshold that
+//! was applied, never the other way round afterwards. The way not taken: comparing floats, which two implementations round
+//! differently.
 
 use crate::stats::refusal::{Refusal, share};
 

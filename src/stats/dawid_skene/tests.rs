@@ -138,7 +138,8 @@ fn smoothing_keeps_judges_from_being_infallible() {
 proptest! {
     #[test]
     fn probabilities_are_probabilities(
-        items in prop::collection::vec(prop::collection::vec(prop::option::of(0..3_usize), 4), 1..30), smoothing in 0.0..2.0_f64,
+        items in prop::collection::vec(prop::collection::vec(prop::option::of(0..3_usize), 4), 1..30),
+        smoothing in 0.0..2.0_f64,
     ) {
         prop_assume!(items.iter().flatten().any(Option::is_some));
         for errors in [Errors::Confusion, Errors::OneCoin] {

@@ -100,7 +100,8 @@ fn designs_as_glide() {
     checks.done(16);
 }
 
-/// Of intervals at 100 labels and 2,000 judged traces: the share that covers, and the mean half-width, of PPI++ and of labels alone.
+/// Of intervals at 100 labels and 2,000 judged traces: the share that covers, and the mean half-width, of PPI++ and of
+/// labels alone.
 fn simulated(truth: f64, sensitivity: f64, specificity: f64, runs: u32) -> [(f64, f64); 2] {
     let mut random = StdRng::seed_from_u64(5);
     let mut sums = [(0.0, 0.0); 2];
