@@ -67,6 +67,25 @@ fn day(random: &mut StdRng) -> Vec<(usize, f64, f64)> {
     traces
 }
 
+/// A Poisson sample, by feature: a trace is kept when an arrival of a unit Poisson process falls into its piece, of length
+/// -ln(1 - pi).
+/// One draw for each that is kept, instead of one for each trace.
+fn kept(traces: &[(usize, f64, f64)], random: &mut StdRng) -> [Vec<(f64, f64)>; 3] {
+    let mut items = [Vec::new(), Vec::new(), Vec::new()];
+    let mut arrival = -random.random::<f64>().ln();
+    for (feature, y, pi) in traces {
+        let piece = -(-pi).ln_1p();
+        if arrival < piece {
+            items[*feature].push((*y, *pi));
+            // Without memory: after the end of this piece the wait begins anew.
+            arrival = -random.random::<f64>().ln();
+        } else {
+            arrival -= piece;
+        }
+    }
+    items
+}
+
 #[test]
 fn intervals_cover_under_adaptive_rates_and_bursts() {
     let mut random = StdRng::seed_from_u64(7);
@@ -74,15 +93,10 @@ fn intervals_cover_under_adaptive_rates_and_bursts() {
     for _ in 0..40 {
         let traces = day(&mut random);
         let truth = traces.iter().map(|t| t.1).sum::<f64>() / traces.len() as f64;
+        let sizes = [0, 1, 2].map(|f| traces.iter().filter(|t| t.0 == f).count() as f64);
         for _ in 0..20 {
-            let mut items = [Vec::new(), Vec::new(), Vec::new()];
-            for (feature, y, pi) in &traces {
-                if random.random::<f64>() < *pi {
-                    items[*feature].push((*y, *pi));
-                }
-            }
-            let size = |f: usize| traces.iter().filter(|t| t.0 == f).count() as f64;
-            let strata = [0, 1, 2].map(|f| alone(size(f), &items[f]));
+            let items = kept(&traces, &mut random);
+            let strata = [0, 1, 2].map(|f| alone(sizes[f], &items[f]));
             let own = mean(&strata, Target::Population).expect("a sample");
             let interval = own.rate_interval(Level::P95).expect("a rate");
             covered += u32::from(interval.contains(truth));
