@@ -9,9 +9,8 @@ use crate::config::Sampling;
 use crate::domain::ids::{hashed_randomness, trace_randomness};
 use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
-
-/// 2^56: a threshold that nothing reaches.
-pub const NEVER: u64 = 1 << 56;
+pub use crate::stats::thresholds::{NEVER, nested, threshold};
+use crate::stats::thresholds::{parse, probability};
 
 /// W3C trace flag: the right-most 7 bytes of the trace id are random.
 const RANDOM_FLAG: u32 = 0x02;
@@ -40,32 +39,9 @@ pub fn decide(policy: &Sampling, trace: &Trace) -> SampleDecision {
     }
 }
 
-/// T for a rate, rounded to the nearest.
-#[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the product is between 0 and 2^56")]
-pub fn threshold(rate: f64) -> u64 {
-    ((1.0 - rate.clamp(0.0, 1.0)) * NEVER as f64).round() as u64
-}
-
-/// The threshold that leaves of what passes `outer` the share that passes `inner`.
-#[must_use]
-pub fn nested(outer: u64, inner: u64) -> u64 {
-    let range = u128::from(NEVER - outer.min(NEVER));
-    let part = u128::from(inner) * range / u128::from(NEVER);
-    outer + u64::try_from(part).unwrap_or(NEVER)
-}
-
-/// `th` of the tracestate's `ot` entry: up to 14 hex digits, trailing zeros cut.
+/// `th` of the tracestate's `ot` entry.
 fn upstream_threshold(trace: &Trace) -> Option<u64> {
-    let digits = ot_field(trace.view.trace_state.as_deref()?, "th:")?;
-    let fits = !digits.is_empty() && digits.len() <= 14;
-    fits.then(|| u64::from_str_radix(&format!("{digits:0<14}"), 16).ok()).flatten()
-}
-
-/// The probability that a threshold stands for.
-#[must_use]
-pub fn probability(threshold: u64) -> f64 {
-    (NEVER - threshold.min(NEVER)) as f64 / NEVER as f64
+    parse(ot_field(trace.view.trace_state.as_deref()?, "th:")?)
 }
 
 fn randomness(policy: &Sampling, trace: &Trace) -> (u64, &'static str) {

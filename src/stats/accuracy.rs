@@ -1,8 +1,8 @@
 //! How often a judge or panel is right, on labelled traces: sensitivity, specificity and accuracy, each with its interval.
 //!
-//! For `calibrate`. Shares are weighted by how many traces a label stands for (one over the product of its probabilities), with Wilson's interval on
-//! Kish's effective size. Its rule: a judge that said nothing is counted as missing, never as wrong. The way not taken: accuracy alone,
-//! which is .95 for a judge that passes everything where 95 of 100 pass.
+//! For `calibrate`. Shares are weighted by how many traces a label stands for (one over the product of its probabilities),
+//! with Wilson's interval on Kish's effective size. Its rule: a judge that said nothing is counted as missing, never as
+//! wrong. The way not taken: accuracy alone, which is .95 for a judge that passes everything where 95 of 100 pass.
 
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::hajek::kish;

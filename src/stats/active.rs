@@ -1,12 +1,15 @@
-//! The pass rate that people would give, when each trace had its own chance to be judged and, of those, its own to be labelled.
+//! The pass rate that people would give, when each trace had its own chance to be judged and, of those, its own to be
+//! labelled.
 //!
-//! The default correction: it takes labels asked for where the panel is unsure (`stats::choice`). With w_i = 1/pi_i, xi_i = labelled, piL_i its
-//! probability: r_i = lam f_i + xi_i (y_i - lam f_i)/piL_i, theta = sum w r / sum w, var = sum w^2 (r - theta)^2 / (sum w)^2,
-//! lam = Cov(a,b)/Var(b) with a = xi y/piL, b = f (xi/piL - 1), moments weighted by w^2 (Zrnic & Candès, Active statistical inference,
-//! 2024, with Hájek's weights). Its rule: a probability was fixed before the label, and one without a known probability is not used here.
-//! The way not taken: the mean over labels that were picked because they are hard.
+//! The default correction: it takes labels asked for where the panel is unsure (`stats::choice`). With w_i = 1/pi_i, xi_i =
+//! labelled, piL_i its probability: r_i = lam f_i + xi_i (y_i - lam f_i)/piL_i, theta = sum w r / sum w, var = sum w^2 (r -
+//! theta)^2 / (sum w)^2, lam = Cov(a,b)/Var(b) with a = xi y/piL, b = f (xi/piL - 1), moments weighted by w^2 (Zrnic &
+//! Candès, Active statistical inference, 2024, with Hájek's weights). Its rule: a probability was fixed before the label,
+//! and one without a known probability is not used here. The way not taken: the mean over labels that were picked because
+//! they are hard.
 
 use crate::stats::estimate::Estimate;
+use crate::stats::hajek::kish;
 use crate::stats::ppi::{Corrected, Lambda, Method, combined};
 use crate::stats::refusal::{Refusal, at_least, finite, inclusion, positive, same_length};
 use std::collections::BTreeMap;
@@ -27,8 +30,9 @@ pub struct Item {
 /// Corrects the mean of judged traces.
 ///
 /// # Errors
-/// With fewer than two labels, for values that are not finite, weights that are not positive, probabilities that are not above 0 and
-/// at most 1, and for a trace without a label that was sure to get one: a person who did not answer is no chance.
+/// With fewer than two labels, for values that are not finite, weights that are not positive, probabilities that are not
+/// above 0 and at most 1, and for a trace without a label that was sure to get one: a person who did not answer is no
+/// chance.
 pub fn mean(items: &[Item], method: Method) -> Result<Corrected, Refusal> {
     checked(items)?;
     Ok(corrected(items, tuned(items, method), None, method))
@@ -131,10 +135,13 @@ fn corrected(items: &[Item], lambda: f64, clusters: Option<&[u64]>, method: Meth
         let (miss, p) = (item.label? - lambda * item.judged, item.label_probability);
         Some((w * miss / p).powi(2) * (1.0 - p))
     });
+    let of_labels: Vec<f64> =
+        items.iter().filter(|i| i.label.is_some()).map(|i| i.weight / i.label_probability).collect();
     Corrected {
         estimate: Estimate { value, standard_error: variance.sqrt() },
         lambda,
-        labels: items.iter().filter(|i| i.label.is_some()).count(),
+        labels: of_labels.len(),
+        one_label: kish(&of_labels).powi(-2),
         label_variance: by_labels.sum::<f64>().min(variance),
     }
 }

@@ -1,10 +1,10 @@
 //! Krippendorff's alpha: agreement of any number of raters, some of whose votes may be missing.
 //!
-//! For calibration and reports. alpha = 1 - D_o/D_e; D_o averages a squared distance over pairs of votes on one item, each pair of an
-//! item with m votes weighing 1/(m-1), D_e over all pairs of votes (Krippendorff, Content Analysis, 2004, chapter 11; Hayes
-//! & Krippendorff, 2007). Items with one vote are left out. Its rule: distances that are those of numbers are summed from moments, so that
-//! thousands of different scores cost no more than two. The way not taken: average agreement in percent, which is high
-//! by chance when nearly all pass.
+//! For calibration and reports. alpha = 1 - D_o/D_e; D_o averages a squared distance over pairs of votes on one item, each
+//! pair of an item with m votes weighing 1/(m-1), D_e over all pairs of votes (Krippendorff, Content Analysis, 2004,
+//! chapter 11; Hayes & Krippendorff, 2007). Items with one vote are left out. Its rule: distances that are those of numbers
+//! are summed from moments, so that thousands of different scores cost no more than two. The way not taken: average
+//! agreement in percent, which is high by chance when nearly all pass.
 
 use crate::stats::refusal::{Refusal, finite, same_length};
 
@@ -72,7 +72,7 @@ fn paired_items<R: AsRef<[Option<f64>]>>(raters: &[R]) -> Result<Vec<Vec<f64>>, 
 fn counts(items: &[Vec<f64>]) -> Vec<(f64, f64)> {
     let mut all = items.concat();
     all.sort_by(f64::total_cmp);
-    let runs = all.chunk_by(|a, b| a == b);
+    let runs = all.chunk_by(|a, b| a - b == 0.0);
     runs.map(|run| (run[0], run.len() as f64)).collect()
 }
 
@@ -98,7 +98,7 @@ fn distances(values: &[f64], metric: Metric) -> f64 {
         Metric::Ratio => {
             let runs = runs(values);
             let pair = |(a, n): &(f64, f64), (b, m): &(f64, f64)| {
-                if a == b { 0.0 } else { n * m * ((a - b) / (a + b)).powi(2) }
+                if a - b == 0.0 { 0.0 } else { n * m * ((a - b) / (a + b)).powi(2) }
             };
             runs.iter().map(|first| runs.iter().map(|second| pair(first, second)).sum::<f64>()).sum()
         }
@@ -162,10 +162,11 @@ mod tests {
             items in prop::collection::vec((prop::option::of(0..5_i32), 0..5_i32, prop::option::of(0..5_i32)), 2..30),
         ) {
             let number = |v: Option<i32>| v.map(f64::from);
-            let column = |f: fn(&(Option<i32>, i32, Option<i32>)) -> Option<i32>| -> Vec<Option<f64>> {
-                items.iter().map(|item| number(f(item))).collect()
-            };
-            let rows = [column(|i| i.0), column(|i| Some(i.1)), column(|i| i.2)];
+            let rows: [Vec<Option<f64>>; 3] = [
+                items.iter().map(|i| number(i.0)).collect(),
+                items.iter().map(|i| Some(f64::from(i.1))).collect(),
+                items.iter().map(|i| number(i.2)).collect(),
+            ];
             let turned = [rows[2].clone(), rows[0].clone(), rows[1].clone()];
             for (name, metric) in ALL {
                 let Ok(alpha) = krippendorff(&rows, metric) else { continue };

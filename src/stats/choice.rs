@@ -1,20 +1,21 @@
 //! Which traces a person should label next, and how a budget is spread over strata.
 //!
-//! For the queue of labels. piL = min(1, c (0.25 + sqrt(p(1-p)))), at least a floor, with c such that they sum to the budget (Zrnic & Candès, 2024,
-//! tempered so that a panel that is sure and wrong is found out); strata get a floor first, the rest by W^q sigma/sqrt(cost) (power
-//! allocation, Bankier, 1988; q = 1 is Neyman). Its rule: every trace has a chance, and it is stored before the label exists. The way
-//! not taken: the most doubtful first, which tells nothing of the others.
+//! For the queue of labels. piL = min(1, c (0.25 + sqrt(p(1-p)))), at least a floor, with c such that they sum to the
+//! budget (Zrnic & Candès, 2024, tempered so that a panel that is sure and wrong is found out); strata get a floor first,
+//! the rest by W^q sigma/sqrt(cost) (power allocation, Bankier, 1988; q = 1 is Neyman). Its rule: every trace has a chance,
+//! and it is stored before the label exists. The way not taken: the most doubtful first, which tells nothing of the others.
 
 use crate::stats::refusal::{Refusal, at_least, finite, inclusion, not_negative, positive, share};
 
 /// What a trace of which the panel is certain has of the chance of one on which it is split: a third.
 const CERTAIN: f64 = 0.25;
 
-/// The probability with which a person is asked about each trace, given the panel's P(pass) of each; they sum to `labels`, or are all 1
-/// when that is as many as there are traces. None is below `floor`.
+/// The probability with which a person is asked about each trace, given the panel's P(pass) of each; they sum to `labels`,
+/// or are all 1 when that is as many as there are traces. None is below `floor`.
 ///
 /// # Errors
-/// When a P is not in [0,1], the budget is not positive, the floor not above 0 and at most 1, or the floor alone takes more than the budget.
+/// When a P is not in [0,1], the budget is not positive, the floor not above 0 and at most 1, or the floor alone takes more
+/// than the budget.
 pub fn label_probabilities(pass: &[f64], labels: f64, floor: f64) -> Result<Vec<f64>, Refusal> {
     positive("number of labels", 0, labels)?;
     inclusion("smallest probability", 0, floor)?;
@@ -47,9 +48,9 @@ pub struct Demand {
     pub cost: f64,
 }
 
-/// How many of each stratum to take: `floor` of each or all of it, the rest of the budget by size^power · deviation / sqrt(cost), never more than
-/// there are. Power 1/2 serves the whole and the small alike, 1 is best for the whole alone. The sum is the budget or everything; when the
-/// floors take more than the budget they are cut in proportion.
+/// How many of each stratum to take: `floor` of each or all of it, the rest of the budget by size^power · deviation /
+/// sqrt(cost), never more than there are. Power 1/2 serves the whole and the small alike, 1 is best for the whole alone.
+/// The sum is the budget or everything; when the floors take more than the budget they are cut in proportion.
 ///
 /// # Errors
 /// Without strata, when a size or deviation is negative, a cost not positive, or budget, floor or power negative.
@@ -156,9 +157,12 @@ mod tests {
 
         #[test]
         fn an_allocation_spends_the_budget(
-            sizes in prop::collection::vec((0.0..1e5_f64, 0.0..0.5_f64, 0.1..9.0_f64), 1..20), part in 0.0..1.5_f64, floor in 0.0..100.0_f64,
+            sizes in prop::collection::vec((0.0..1e5_f64, 0.0..0.5_f64, 0.1..9.0_f64), 1..20),
+            part in 0.0..1.5_f64,
+            floor in 0.0..100.0_f64,
         ) {
-            let strata: Vec<Demand> = sizes.iter().map(|(size, deviation, cost)| Demand { size: *size, deviation: *deviation, cost: *cost }).collect();
+            let demand = |(size, deviation, cost): (f64, f64, f64)| Demand { size, deviation, cost };
+            let strata: Vec<Demand> = sizes.into_iter().map(demand).collect();
             let all: f64 = strata.iter().map(|s| s.size).sum();
             let n = allocate(&strata, part * all, floor, 0.5).expect("a budget");
             prop_assert!(n.iter().zip(&strata).all(|(n, s)| *n >= 0.0 && *n <= s.size + 1e-9));

@@ -1,8 +1,9 @@
 //! Correlation of scores, and how many independent judges a panel is worth.
 //!
-//! For calibration: judge scores against human ones, and judges' errors among each other. Pearson; Spearman with mean ranks for ties;
-//! Kendall's tau-b; J_eff = J/(1 + (J-1) rho) with rho the mean correlation of errors (Kish's design effect). Its rule: a
-//! pair counts only when both are there. The way not taken: counting judges, when nine that err together are worth three.
+//! For calibration: judge scores against human ones, and judges' errors among each other. Pearson; Spearman with mean ranks
+//! for ties; Kendall's tau-b; J_eff = J/(1 + (J-1) rho) with rho the mean correlation of errors (Kish's design effect). Its
+//! rule: a pair counts only when both are there. The way not taken: counting judges, when nine that err together are worth
+//! three.
 
 use crate::stats::refusal::{Refusal, at_least, finite, same_length};
 use serde::Serialize;
@@ -54,8 +55,9 @@ pub struct Together {
     pub judges_effective: f64,
 }
 
-/// How much judges err together: one row a judge, `Some(true)` where it was wrong. Pairs of judges of whom one never or always errs
-/// say nothing and are left out; a negative mean counts as none, so that a panel is never worth more than its judges.
+/// How much judges err together: one row a judge, `Some(true)` where it was wrong. Pairs of judges of whom one never or
+/// always errs say nothing and are left out; a negative mean counts as none, so that a panel is never worth more than its
+/// judges.
 ///
 /// # Errors
 /// When rows differ in length, or no pair of judges says anything.
@@ -101,7 +103,7 @@ fn complete(first: &[Option<f64>], second: &[Option<f64>]) -> Result<(Vec<f64>, 
 
 fn of_moments(a: &[f64], b: &[f64]) -> Option<f64> {
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-    let constant = |x: &[f64]| x.iter().all(|v| *v == x[0]);
+    let constant = |x: &[f64]| x.iter().all(|v| direction(*v, x[0]) == 0.0);
     let (a_mean, b_mean) = (mean(a), mean(b));
     let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(x - a_mean, y - b_mean)).sum::<f64>();
     let scale = sum(&|x, _| x * x).sqrt() * sum(&|_, y| y * y).sqrt();
@@ -114,9 +116,9 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
-    for tied in order.chunk_by(|a, b| values[*a] == values[*b]) {
+    for tied in order.chunk_by(|a, b| direction(values[*a], values[*b]) == 0.0) {
         for at in tied {
-            ranks[*at] = below as f64 + (tied.len() as f64 + 1.0) / 2.0;
+            ranks[*at] = below as f64 + f64::midpoint(tied.len() as f64, 1.0);
         }
         below += tied.len();
     }

@@ -1,9 +1,10 @@
 //! What judges' votes say without any label: Dawid and Skene's EM, which learns each judge's errors from the others.
 //!
 //! For calibration, where fewer than 50 labels exist. Dawid & Skene, 1979: q_ic starts from the share of votes; M step:
-//! prior_c = mean_i q_ic, e_j(l|c) = sum_{i: v_ij = l} q_ic / sum_{i: j voted} q_ic; E step: q_ic ∝ prior_c prod_j e_j(v_ij|c). Its rule: with
-//! fewer than four judges it refuses, since two that err together then outvote the truth; what it gives is not calibrated until labels confirm
-//! it, and says so. The way not taken: MACE, never better on the sets that were tried.
+//! prior_c = mean_i q_ic, e_j(l|c) = sum_{i: v_ij = l} q_ic / sum_{i: j voted} q_ic; E step: q_ic ∝ prior_c prod_j
+//! e_j(v_ij|c). Its rule: with fewer than four judges it refuses, since two that err together then outvote the truth; what
+//! it gives is not calibrated until labels confirm it, and says so. The way not taken: MACE, never better on the sets that
+//! were tried.
 
 use crate::stats::kappa::{self, Weights};
 use crate::stats::refusal::{Refusal, at_least, hold_category, not_negative, same_length};
@@ -78,8 +79,8 @@ pub struct Unlabelled {
     pub is_doubtful: bool,
 }
 
-/// The posterior under the house rules: four judges at least, one error rate a judge for few items of two categories, a warning
-/// when judges hardly agree. To be shown as "uncalibrated" until [`LABELS_MIN`] labels confirm it.
+/// The posterior under the house rules: four judges at least, one error rate a judge for few items of two categories, a
+/// warning when judges hardly agree. To be shown as "uncalibrated" until [`LABELS_MIN`] labels confirm it.
 ///
 /// # Errors
 /// With fewer than four judges who voted, and as for [`fit`].
@@ -98,8 +99,8 @@ pub fn unlabelled<R: AsRef<[Option<usize>]>>(items: &[R], categories: usize) -> 
 /// Fits by EM. One row an item, one column a judge, categories from 0.
 ///
 /// # Errors
-/// Without votes, with fewer than two categories, when rows differ in length, a vote is no category, or the method's numbers
-/// are negative.
+/// Without votes, with fewer than two categories, when rows differ in length, a vote is no category, or the method's
+/// numbers are negative.
 pub fn fit<R: AsRef<[Option<usize>]>>(items: &[R], categories: usize, method: Method) -> Result<Fitted, Refusal> {
     not_negative("smoothing", 0, method.smoothing)?;
     not_negative("smallest move", 0, method.moved_min)?;
@@ -109,8 +110,8 @@ pub fn fit<R: AsRef<[Option<usize>]>>(items: &[R], categories: usize, method: Me
     let mut steps = 0;
     while steps < method.steps_max {
         let next: Vec<Vec<f64>> = rows.iter().map(|row| model.posterior(row)).collect();
-        let moves = q.iter().flatten().zip(next.iter().flatten()).map(|(a, b)| (a - b).abs());
-        let moved = moves.fold(0.0, f64::max);
+        let steps_of_q = q.iter().flatten().zip(next.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let moved = steps_of_q.fold(0.0, f64::max);
         q = next;
         model = maximise(&rows, &q, categories, method);
         steps += 1;

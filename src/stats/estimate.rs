@@ -1,7 +1,7 @@
 //! An estimate with its standard error, an interval, and the level of confidence that leads from one to the other.
 //!
-//! Returned by the estimators of this folder. Its rule: a level is checked once, when it is made, so that no interval can be asked for
-//! at a level of 95. The way not taken: z = 1.96 written into each formula.
+//! Returned by the estimators of this folder. Its rule: a level is checked once, when it is made, so that no interval can
+//! be asked for at a level of 95. The way not taken: z = 1.96 written into each formula.
 
 use crate::stats::refusal::Refusal;
 use serde::Serialize;

@@ -1,9 +1,10 @@
 //! Means of items that were sampled with known probabilities: Horvitz-Thompson, Hájek, and Kish's effective size.
 //!
-//! Called by `pipeline::estimate`; `stats::survey` adds strata and clusters. For items y_i sampled independently (Poisson sampling)
-//! with probabilities pi_i, w_i = 1/pi_i and m = sum w_i y_i / sum w_i: var(m) = sum (1 - pi_i) w_i^2 (y_i - m)^2 / (sum w_i)^2
-//! (linearised; Särndal, Swensson, Wretman, Model Assisted Survey Sampling, 1992, section 5.7), n_eff = (sum w)^2 / sum w^2
-//! (Kish, Survey Sampling, 1965). The way not taken: the plain mean, which is off by points as soon as rates differ.
+//! Called by `pipeline::estimate`; `stats::survey` adds strata and clusters. For items y_i sampled independently (Poisson
+//! sampling) with probabilities pi_i, w_i = 1/pi_i and m = sum w_i y_i / sum w_i: var(m) = sum (1 - pi_i) w_i^2 (y_i - m)^2
+//! / (sum w_i)^2 (linearised; Särndal, Swensson, Wretman, Model Assisted Survey Sampling, 1992, section 5.7), n_eff = (sum
+//! w)^2 / sum w^2 (Kish, Survey Sampling, 1965). The way not taken: the plain mean, which is off by points as soon as rates
+//! differ.
 
 pub use crate::stats::estimate::Estimate;
 use crate::stats::refusal::{Refusal, at_least, finite, inclusion, positive};
@@ -53,8 +54,8 @@ pub fn mean_for(items: &[(f64, f64)], target: Target) -> Result<Estimate, Refusa
     Ok(Estimate { value, standard_error: variance.sqrt() })
 }
 
-/// The mean of a population of known size from items `(y, pi)`: (1/N) sum w y with var (1/N^2) sum (1-pi) w^2 y^2 (Horvitz &
-/// Thompson, 1952). Unbiased; good when most y are zero, such as failures, bad for scores near 1.
+/// The mean of a population of known size from items `(y, pi)`: (1/N) sum w y with var (1/N^2) sum (1-pi) w^2 y^2 (Horvitz
+/// & Thompson, 1952). Unbiased; good when most y are zero, such as failures, bad for scores near 1.
 ///
 /// # Errors
 /// When the size is not positive, a `y` is not finite or a `pi` not above 0 and at most 1.

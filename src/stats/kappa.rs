@@ -1,9 +1,9 @@
 //! Agreement beyond chance on categories: Cohen's kappa of two raters, and Fleiss', Randolph's and Gwet's of many.
 //!
-//! For calibration: judge against human, and judges among each other. Sources: Cohen, 1960 and (weights) 1968; Fleiss, 1971;
-//! Randolph, 2005; Gwet, 2008, with his form for missing votes (Handbook of Inter-Rater Reliability, 2014). Its rule: categories are
-//! numbers from 0 in the order of the scale. The way not taken: kappa alone where nearly all pass; there it is near
-//! zero although raters agree, and Gwet's AC1 is shown.
+//! For calibration: judge against human, and judges among each other. Sources: Cohen, 1960 and (weights) 1968; Fleiss,
+//! 1971; Randolph, 2005; Gwet, 2008, with his form for missing votes (Handbook of Inter-Rater Reliability, 2014). Its rule:
+//! categories are numbers from 0 in the order of the scale. The way not taken: kappa alone where nearly all pass; there it
+//! is near zero although raters agree, and Gwet's AC1 is shown.
 
 use crate::stats::refusal::{Refusal, at_least, hold_category, same_length};
 
@@ -81,8 +81,8 @@ pub fn randolph<R: AsRef<[Option<usize>]>>(raters: &[R], categories: usize) -> R
 /// with any.
 ///
 /// # Errors
-/// When rows differ in length, a vote is no category, there are fewer than two categories, no item has two votes, or chance explains
-/// everything.
+/// When rows differ in length, a vote is no category, there are fewer than two categories, no item has two votes, or chance
+/// explains everything.
 pub fn gwet_ac1<R: AsRef<[Option<usize>]>>(raters: &[R], categories: usize) -> Result<f64, Refusal> {
     beyond_chance(raters, categories, "Gwet's AC1", |shares| {
         shares.iter().map(|p| p * (1.0 - p)).sum::<f64>() / (shares.len() as f64 - 1.0)
@@ -136,8 +136,8 @@ fn beyond_chance<R: AsRef<[Option<usize>]>>(
 }
 
 fn in_range(rows: &[&[Option<usize>]], categories: usize) -> Result<(), Refusal> {
-    let votes = rows.iter().flat_map(|row| row.iter().enumerate());
-    votes.map(|(at, vote)| hold_category(at, *vote, categories)).collect()
+    let mut votes = rows.iter().flat_map(|row| row.iter().enumerate());
+    votes.try_for_each(|(at, vote)| hold_category(at, *vote, categories))
 }
 
 #[cfg(test)]

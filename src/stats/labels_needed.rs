@@ -1,8 +1,9 @@
 //! How many labels more it takes for an interval as short as one wants.
 //!
-//! For `calibrate`. Before any label n = (z/h)^2 V with V = p(1-p) without a judge and about d - b^2 with one (d = disagreement, b = bias); with
-//! labels at hand, from the part of the measured variance that more of them make smaller. Its rule: where labels cannot get there, since the rest of the
-//! variance is from how few traces were judged, it says so. The way not taken: a number that no amount of labelling reaches.
+//! For `calibrate`. Before any label n = (z/h)^2 V with V = p(1-p) without a judge and about d - b^2 with one (d =
+//! disagreement, b = bias); with labels at hand, from the part of the measured variance that more of them make smaller. Its
+//! rule: where labels cannot get there, since the rest of the variance is from how few traces were judged, it says so. The
+//! way not taken: a number that no amount of labelling reaches.
 
 use crate::stats::estimate::Level;
 use crate::stats::ppi::Corrected;
@@ -29,8 +30,8 @@ pub fn without_judge(p: f64, half_width: f64, level: Level) -> Result<u64, Refus
     labels(p * (1.0 - p), half_width, level)
 }
 
-/// Labels for a half-width from nothing, with a judge that disagrees with people on a share `disagreement` of traces and is off by `bias` on
-/// average.
+/// Labels for a half-width from nothing, with a judge that disagrees with people on a share `disagreement` of traces and is
+/// off by `bias` on average.
 ///
 /// # Errors
 /// When the disagreement is not in [0,1], the bias is larger than it, or the half-width not positive.
@@ -51,15 +52,18 @@ pub fn more(corrected: &Corrected, half_width: f64, level: Level) -> Result<Need
     positive("half-width", 0, half_width)?;
     let total = corrected.estimate.standard_error.powi(2);
     let wanted = (half_width / level.z()).powi(2);
-    if total <= wanted {
+    let unseen = corrected.unseen_variance(level);
+    if total + unseen <= wanted {
         return Ok(Needed::Enough);
     }
-    let left = wanted - (total - corrected.label_variance);
-    let n = corrected.labels as f64 * corrected.label_variance / left;
+    // left = v/n + u/n^2 for n labels, where the rest of the variance stays.
+    let (labels, left) = (corrected.labels as f64, wanted - (total - corrected.label_variance));
+    let (v, u) = (labels * corrected.label_variance, labels * labels * unseen);
+    let n = (v + (v * v + 4.0 * left * u).sqrt()) / (2.0 * left);
     if left <= 0.0 || !n.is_finite() {
         return Ok(Needed::JudgedTraces);
     }
-    Ok(Needed::More(rounded_up(n - corrected.labels as f64)))
+    Ok(Needed::More(rounded_up(n - labels)))
 }
 
 fn labels(variance: f64, half_width: f64, level: Level) -> Result<u64, Refusal> {
@@ -98,10 +102,10 @@ mod tests {
     #[test]
     fn what_the_labels_at_hand_say_comes_true() {
         // A judge that is wrong on each tenth trace, evenly to both sides.
-        let label = |n: usize| Labelled {
-            label: f64::from(u8::from(n % 2 == 0)),
-            judged: f64::from(u8::from((n % 2 == 0) != (n / 2 % 10 == 0))),
-            weight: 1.0,
+        let label = |n: usize| {
+            let (passes, wrong) = (n.is_multiple_of(2), (n / 2).is_multiple_of(10));
+            let number = |b: bool| f64::from(u8::from(b));
+            Labelled { label: number(passes), judged: number(passes != wrong), weight: 1.0 }
         };
         let pool: Vec<Judged> = (0..20_000).map(|n| Judged { judged: label(n).judged, weight: 1.0 }).collect();
         let with = |labels: usize| {
@@ -113,7 +117,7 @@ mod tests {
             panic!("100 labels are too few: {first:?}")
         };
         let all = with(100 + usize::try_from(more_labels).expect("a small number"));
-        let half = all.estimate.interval(Level::P95).half_width();
+        let half = all.rate_interval(Level::P95).half_width();
         assert!((half / 0.03 - 1.0).abs() < 0.05, "{half} after {more_labels} more");
         assert_eq!(more(&all, 0.05, Level::P95), Ok(Needed::Enough));
     }
@@ -121,9 +125,9 @@ mod tests {
     #[test]
     fn labels_cannot_make_up_for_traces_that_were_not_judged() {
         let estimate = Estimate { value: 0.8, standard_error: 0.05 };
-        let few = Corrected { estimate, lambda: 0.9, labels: 100, label_variance: 0.0005 };
+        let few = Corrected { estimate, lambda: 0.9, labels: 100, label_variance: 0.0005, one_label: 1e-4 };
         assert_eq!(more(&few, 0.03, Level::P95), Ok(Needed::JudgedTraces));
-        let none = Corrected { estimate, lambda: 0.0, labels: 0, label_variance: 0.0 };
+        let none = Corrected { estimate, lambda: 0.0, labels: 0, label_variance: 0.0, one_label: 0.0 };
         assert_eq!(more(&none, 0.03, Level::P95), Ok(Needed::JudgedTraces));
         assert!(more(&few, f64::NAN, Level::P95).is_err());
     }

@@ -1,7 +1,17 @@
 //! L1: numbers only: estimates from samples with known inclusion probabilities, what votes are worth, and detectors.
 //!
-//! Called by `pipeline` (report, calibrate, watch) and the benches. Its rule: each formula names its source and passes a vector
-//! made by another implementation.
+//! | question | file |
+//! |---|---|
+//! | who is sampled, with what probability | `thresholds`; which to label next: `choice` |
+//! | what is the judged rate, and what changed | `survey` (the default), `hajek`, `proportions` |
+//! | what would people say | `active` (labels asked for by doubt), `ppi` (a plain sample of labels), `rogan_gladen` (a golden set) |
+//! | how good are judges | `accuracy`, `paired`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
+//! | what are votes worth together | `stack` (with labels), `dawid_skene` (without) |
+//! | is it worse than before | `stream` (one stream's state), on `kernel`; how small a drop shows: `planner` |
+//! | which of many tests | `many`; was sampling as configured: `sample_ratio`; intervals at any look: `anytime` |
+//!
+//! Called by `pipeline` and `cli`. Its rule: each formula names its source and passes a vector made by another
+//! implementation; bad input is a `refusal`, never NaN. The way not taken: one `statistics` file.
 
 pub mod accuracy;
 pub mod active;

@@ -1,10 +1,10 @@
 //! Two judges on the same items: is one right more often, and has one of them moved?
 //!
-//! For `calibrate` (the panel against its best judge) and for stored items that are judged again. The difference of shares has the interval of
-//! Bonett & Price, Adjusted Wald interval for a difference of binomial proportions based on paired data, 2012: both kinds of disagreement
-//! plus one, over n + 2; the p-value is McNemar's, exact; for repeated looks e = 2^(a+b) B(a+1, b+1) is an e-value (McNemar with a uniform
-//! prior). Its rule: a panel is measured on items it was not fitted on. The way not taken: comparing two separate intervals, which throws
-//! away that both saw the same items.
+//! For `calibrate` (the panel against its best judge) and for stored items that are judged again. The difference of shares
+//! has the interval of Bonett & Price, Adjusted Wald interval for a difference of binomial proportions based on paired
+//! data, 2012: both kinds of disagreement plus one, over n + 2; the p-value is McNemar's, exact; for repeated looks e =
+//! 2^(a+b) B(a+1, b+1) is an e-value (McNemar with a uniform prior). Its rule: a panel is measured on items it was not
+//! fitted on. The way not taken: comparing two separate intervals, which throws away that both saw the same items.
 
 use crate::domain::panel::Stack;
 use crate::stats::estimate::{Interval, Level};
@@ -102,7 +102,8 @@ fn mcnemar(a: f64, b: f64) -> f64 {
     (2.0 * beta_reg(n - few, few + 1.0, 0.5)).min(1.0)
 }
 
-/// The logarithm of the e-value against "a flip to fail is as likely as a flip to pass", of `a` flips one way and `b` the other.
+/// The logarithm of the e-value against "a flip to fail is as likely as a flip to pass", of `a` flips one way and `b` the
+/// other.
 ///
 /// Products over fresh items, means over items that are used again; evidence at ln 20.
 #[must_use]
@@ -122,11 +123,12 @@ pub struct HeldOut {
     pub best_judge: usize,
 }
 
-/// Judges each item by a panel, and by a best judge, that were chosen on the other folds. Item i is in fold i mod `folds`: shuffle items by a
-/// hash of their ids first.
+/// Judges each item by a panel, and by a best judge, that were chosen on the other folds. Item i is in fold i mod `folds`:
+/// shuffle items by a hash of their ids first.
 ///
 /// # Errors
-/// With fewer than two folds or fewer items than folds, when lengths differ, and when the labels of the other folds are all of one kind.
+/// With fewer than two folds or fewer items than folds, when lengths differ, and when the labels of the other folds are all
+/// of one kind.
 pub fn held_out(votes: &[Vec<Option<bool>>], truth: &[bool], folds: usize) -> Result<Vec<HeldOut>, Refusal> {
     at_least("folds", folds, 2)?;
     at_least("labelled items", votes.len(), folds)?;
@@ -167,8 +169,8 @@ pub fn best_judge(votes: &[Vec<Option<bool>>], truth: &[bool]) -> usize {
     scored.reduce(|best, next| if next.1 > best.1 { next } else { best }).map_or(0, |(judge, _)| judge)
 }
 
-/// Whether the panel beats its best judge, on items that neither was chosen on: the first is the panel. Items on which the judge said nothing
-/// are left out; `weights` has one for each label.
+/// Whether the panel beats its best judge, on items that neither was chosen on: the first is the panel. Items on which the
+/// judge said nothing are left out; `weights` has one for each label.
 ///
 /// # Errors
 /// As for [`held_out`] and [`compare`], and when the lengths differ.

@@ -1,9 +1,9 @@
 //! Intervals of a proportion and of the difference of two, right also when few items fail.
 //!
-//! Used by `stats::survey`, `stats::accuracy` and reports. Its rule: sizes are real numbers, so that an effective size (Kish) goes in
-//! as well as a count. Sources: Wilson, Probable inference, 1927; Clopper & Pearson, The use of confidence or fiducial
-//! limits, 1934; Newcombe, Interval estimation for the difference between independent proportions, 1998 (method 10),
-//! which Zou & Donner, 2008, extend to any two intervals (MOVER). The way not taken: p ± z·sqrt(p(1-p)/n), which says
+//! Used by `stats::survey`, `stats::accuracy` and reports. Its rule: sizes are real numbers, so that an effective size
+//! (Kish) goes in as well as a count. Sources: Wilson, Probable inference, 1927; Clopper & Pearson, The use of confidence
+//! or fiducial limits, 1934; Newcombe, Interval estimation for the difference between independent proportions, 1998 (method
+//! 10), which Zou & Donner, 2008, extend to any two intervals (MOVER). The way not taken: p ± z·sqrt(p(1-p)/n), which says
 //! "exactly 100 %" after three passes.
 
 use crate::stats::estimate::{Interval, Level};
@@ -28,7 +28,7 @@ pub fn wilson(p: f64, n: f64, level: Level) -> Result<Interval, Refusal> {
     // Rounding must not leave the estimate outside.
     Ok(Interval {
         low: if p == 0.0 { 0.0 } else { interval.low.min(p) },
-        high: if p == 1.0 { 1.0 } else { interval.high.max(p) },
+        high: if 1.0 - p == 0.0 { 1.0 } else { interval.high.max(p) },
     })
 }
 

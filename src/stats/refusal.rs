@@ -1,7 +1,8 @@
-//! Why a statistic is not computed: bad input is refused with its name and place instead of giving a number that means nothing.
+//! Why a statistic is not computed: bad input is refused with its name and place instead of giving a number that means
+//! nothing.
 //!
-//! Returned by every estimator of this folder. Its rule: whoever reads the message knows which value to repair. The way not taken:
-//! NaN as "no result", which ends up in a mean.
+//! Returned by every estimator of this folder. Its rule: whoever reads the message knows which value to repair. The way not
+//! taken: NaN as "no result", which ends up in a mean.
 
 /// Input that an estimator does not take.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

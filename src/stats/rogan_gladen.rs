@@ -1,10 +1,10 @@
 //! The true pass rate from a judged one and the judge's known error rates.
 //!
-//! For labels of a golden set; labels that are a sample of the traces go to `stats::ppi` and `stats::active`, which are narrower and need
-//! no constancy of error rates. theta = (p + sp - 1)/(se + sp - 1) (Rogan & Gladen, Estimating prevalence from the results of a
-//! screening test, 1978); interval of Lang & Reiczigel, Confidence limits for prevalence of disease adjusted for estimated
-//! sensitivity and specificity, 2014. Its rule: a judge that hardly tells pass from fail is refused. The way not taken: se and sp as
-//! if known exactly, which makes the interval much too short.
+//! For labels of a golden set; labels that are a sample of the traces go to `stats::ppi` and `stats::active`, which are
+//! narrower and need no constancy of error rates. theta = (p + sp - 1)/(se + sp - 1) (Rogan & Gladen, Estimating prevalence
+//! from the results of a screening test, 1978); interval of Lang & Reiczigel, Confidence limits for prevalence of disease
+//! adjusted for estimated sensitivity and specificity, 2014. Its rule: a judge that hardly tells pass from fail is refused.
+//! The way not taken: se and sp as if known exactly, which makes the interval much too short.
 
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::refusal::{Refusal, positive, share};
@@ -31,11 +31,12 @@ pub struct Prevalence {
     pub interval: Interval,
 }
 
-/// Corrects a judged pass rate by the judge's sensitivity (passes among what people pass) and specificity (fails among what they fail).
+/// Corrects a judged pass rate by the judge's sensitivity (passes among what people pass) and specificity (fails among what
+/// they fail).
 ///
 /// # Errors
-/// When a share is not in [0,1], a number not positive, or sensitivity and specificity (after adding one item of each kind) sum to less than
-/// 1.2.
+/// When a share is not in [0,1], a number not positive, or sensitivity and specificity (after adding one item of each kind)
+/// sum to less than 1.2.
 pub fn correct(judged: Share, sensitivity: Share, specificity: Share, level: Level) -> Result<Prevalence, Refusal> {
     let names = ["judged rate", "sensitivity", "specificity"];
     for (what, given) in names.into_iter().zip([judged, sensitivity, specificity]) {
@@ -53,11 +54,11 @@ pub fn correct(judged: Share, sensitivity: Share, specificity: Share, level: Lev
         let why = "sensitivity and specificity sum to less than 1.2: this judge hardly tells pass from fail";
         return Err(Refusal::Undefined { what: "the corrected rate", why });
     }
-    // Twice the variance share of each error rate, by which the point is shifted.
-    let (of_se, of_sp) = (se * (1.0 - se) / n1, sp * (1.0 - sp) / n0);
+    // The variance of each error rate.
+    let (spread_pass, spread_fail) = (se * (1.0 - se) / n1, sp * (1.0 - sp) / n0);
     let t = (p + sp - 1.0) / telling;
-    let shift = 2.0 * z2 * (t * of_se - (1.0 - t) * of_sp);
-    let variance = p * (1.0 - p) / (n + z2) + t * t * of_se + (1.0 - t).powi(2) * of_sp;
+    let shift = 2.0 * z2 * (t * spread_pass - (1.0 - t) * spread_fail);
+    let variance = p * (1.0 - p) / (n + z2) + t * t * spread_pass + (1.0 - t).powi(2) * spread_fail;
     let half = z * variance.sqrt() / telling;
     let plain = (judged.value + specificity.value - 1.0) / (sensitivity.value + specificity.value - 1.0);
     Ok(Prevalence { value: plain.clamp(0.0, 1.0), interval: Interval::around(t + shift, half).within(0.0, 1.0) })

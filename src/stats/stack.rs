@@ -1,15 +1,17 @@
-//! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked, and the order
-//! in which they are best asked.
+//! Votes to P(pass): a penalised logistic regression on the votes of a panel, one for each number of judges asked, and the
+//! order in which they are best asked.
 //!
-//! Fitted by `benches/votes` and by the calibration. Follows Wolpert's stacking with the likelihood of logistic
-//! regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's `LogisticRegression(C=1)`, whose
-//! output is the test vector). Votes may be yes and no, scores in [0,1], or any numbers (categories one-hot). The way not taken:
-//! independent error rates a judge, which count judges that err together as if each brought news.
+//! Fitted by `benches/votes` and, with the calibration, by `cli`. Follows Wolpert's stacking with the likelihood of
+//! logistic regression and the penalty ‖b‖²/2 on the weights, not on the intercept (scikit-learn's
+//! `LogisticRegression(C=1)`, whose output is the test vector). Votes may be yes and no, scores in [0,1], or any numbers
+//! (categories one-hot). The way not taken: independent error rates a judge, which count judges that err together as if
+//! each brought news.
 
 use crate::domain::panel::{Stack, sign};
 use crate::stats::refusal::{Refusal, at_least, finite, same_length, share};
 
-/// Labels below which nothing is fitted: 50, from which on the stack was at most a point below the best judge on real votes.
+/// Labels below which nothing is fitted: 50, from which on the stack was at most a point below the best judge on real
+/// votes.
 pub const LABELS_MIN: usize = 50;
 
 /// Newton steps at most; five or six are enough.
@@ -35,7 +37,8 @@ pub fn fit_scores(scores: &[Vec<Option<f64>>], truth: &[bool]) -> Result<Stack, 
     fit_rows(&rows, truth)
 }
 
-/// Fits P(pass) on any numbers, one row an item: for votes of several categories one column a judge and category, 1 where it was given.
+/// Fits P(pass) on any numbers, one row an item: for votes of several categories one column a judge and category, 1 where
+/// it was given.
 ///
 /// # Errors
 /// Without items, when lengths differ, a number is not finite, or all items pass or all fail.
@@ -119,8 +122,8 @@ fn newton(rows: &[Vec<f64>], truth: &[bool]) -> Option<(Stack, f64)> {
     Some((Stack { intercept: beta[0], weights: beta.split_off(1) }, loss))
 }
 
-/// The order in which to ask the judges: each time the one that explains most of what the earlier ones leave unexplained, for
-/// its cost. `costs` has one positive number a judge, in any unit. Those of whom nothing can be learnt stay as listed.
+/// The order in which to ask the judges: each time the one that explains most of what the earlier ones leave unexplained,
+/// for its cost. `costs` has one positive number a judge, in any unit. Those of whom nothing can be learnt stay as listed.
 ///
 /// The way not taken: by each judge's own accuracy, which puts a judge second that only repeats the first.
 #[must_use]

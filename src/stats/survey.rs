@@ -1,10 +1,10 @@
 //! The default estimate: a post-stratified mean with its interval, and what changed between two of them.
 //!
-//! For reports and the metrics that are exported. m = sum_s (N_s/N) m_s with Hájek's mean m_s in each stratum; the variance sums squares
-//! of u_i = (N_s/N) w_i (y_i - m_s) / sum_s w: times (1 - pi_i) for single traces, or over clusters (sessions, users)
-//! G/(G-1) sum_g (sum_i u_i)^2 (Särndal, Swensson, Wretman, 1992, sections 5.7, 7.6 and 4.3). Its rule: strata are known before the
-//! verdict, such as feature and version, and N_s counts every trace received. The way not taken: Hájek over all, which
-//! is as unbiased but wider.
+//! For reports and the metrics that are exported. m = sum_s (N_s/N) m_s with Hájek's mean m_s in each stratum; the variance
+//! sums squares of u_i = (N_s/N) w_i (y_i - m_s) / sum_s w: times (1 - pi_i) for single traces, or over clusters (sessions,
+//! users) G/(G-1) sum_g (sum_i u_i)^2 (Särndal, Swensson, Wretman, 1992, sections 5.7, 7.6 and 4.3). Its rule: strata are
+//! known before the verdict, such as feature and version, and N_s counts every trace received. The way not taken: Hájek
+//! over all, which is as unbiased but wider.
 
 use crate::stats::estimate::{Estimate, Interval, Level};
 use crate::stats::hajek::{Target, checked, kish};
@@ -46,19 +46,25 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// The interval of a mean of scores in [0,1]: Wilson's when fewer than ten effective items passed or failed, else the normal
-    /// one (by Student's t over clusters).
+    /// The interval of a mean of scores in [0,1]: Wilson's when fewer than ten effective items passed or failed, else the
+    /// normal one (by Student's t over clusters).
     ///
     /// # Errors
     /// When the mean is not in [0,1].
     pub fn rate_interval(&self, level: Level) -> Result<Interval, Refusal> {
         let value = self.estimate.value;
         share("mean", 0, value)?;
-        if self.n_interval.is_finite() && self.n_interval * value.min(1.0 - value) < OUTCOMES_MIN {
+        if self.is_rare() {
             return wilson(value, self.n_interval, level);
         }
         let quantile = self.clusters.map_or(level.z(), |g| level.t(g as f64 - 1.0));
         Ok(Interval::around(value, quantile * self.estimate.standard_error).within(0.0, 1.0))
+    }
+
+    /// Whether too few effective items passed, or failed, for the normal interval.
+    fn is_rare(&self) -> bool {
+        let rarer = self.estimate.value.min(1.0 - self.estimate.value);
+        self.n_interval.is_finite() && self.n_interval * rarer < OUTCOMES_MIN
     }
 }
 
@@ -79,8 +85,8 @@ pub struct Change {
 /// strata are taken together, and with the smallest other one if that is not enough.
 ///
 /// # Errors
-/// Without items; for values that [`crate::stats::hajek::mean`] refuses; for a stratum smaller than its sample; when clusters
-/// are not given for each item of all strata, or there are fewer than two.
+/// Without items; for values that [`crate::stats::hajek::mean`] refuses; for a stratum smaller than its sample; when
+/// clusters are not given for each item of all strata, or there are fewer than two.
 pub fn mean(strata: &[Stratum], target: Target) -> Result<Survey, Refusal> {
     let line = Linear::of(strata)?;
     line.survey(target)
@@ -94,23 +100,24 @@ pub fn change(before: &[Stratum], after: &[Stratum], target: Target, level: Leve
     let (first, second) = (Linear::of(before)?, Linear::of(after)?);
     let (before, after) = (first.survey(target)?, second.survey(target)?);
     let value = before.estimate.value - after.estimate.value;
-    let (drop, interval) = match (&first.clusters, &second.clusters) {
+    let of = |s: &Survey| s.rate_interval(level).map(|interval| (s.estimate.value, interval));
+    let apart = difference(of(&before)?, of(&after)?);
+    let (standard_error, interval) = match (&first.clusters, &second.clusters) {
         (Some(ours), Some(theirs)) => {
             let mut sums = first.sums(ours);
             for (cluster, u) in second.sums(theirs) {
                 *sums.entry(cluster).or_default() -= u;
             }
-            let drop = Estimate { value, standard_error: between(&sums)?.sqrt() };
-            let half = level.t(sums.len() as f64 - 1.0) * drop.standard_error;
-            (drop, Interval::around(value, half).within(-1.0, 1.0))
+            let error = between(&sums)?.sqrt();
+            let half = level.t(sums.len() as f64 - 1.0) * error;
+            // Where hardly any failed, what they have in common is not known either.
+            let is_rare = before.is_rare() || after.is_rare();
+            (error, if is_rare { apart } else { Interval::around(value, half).within(-1.0, 1.0) })
         }
-        (None, None) => {
-            let error = before.estimate.standard_error.hypot(after.estimate.standard_error);
-            let of = |s: &Survey| s.rate_interval(level).map(|interval| (s.estimate.value, interval));
-            (Estimate { value, standard_error: error }, difference(of(&before)?, of(&after)?))
-        }
+        (None, None) => (before.estimate.standard_error.hypot(after.estimate.standard_error), apart),
         _ => return Err(CLUSTERS_IN_PART),
     };
+    let drop = Estimate { value, standard_error };
     Ok(Change { before, after, drop, interval })
 }
 
@@ -149,6 +156,9 @@ impl Linear {
             line.parts.extend(items().map(|(y, pi)| (part * (y - mean) / (pi * total), *pi, part / (pi * total))));
             clusters.extend(group.iter().filter_map(|s| s.clusters).flatten());
         }
+        // Sizes that are summed in another order must not leave a mean of ones above 1.
+        let scores = || strata.iter().flat_map(|s| s.items).map(|(y, _)| *y);
+        line.value = line.value.min(scores().fold(f64::MIN, f64::max)).max(scores().fold(f64::MAX, f64::min));
         line.clusters = match clusters.len() {
             0 => None,
             n if n == line.parts.len() => Some(clusters),

@@ -1,7 +1,8 @@
 //! Reading the test vectors that other implementations made (`tests/fixtures/stats`, where a README says by what).
 //!
-//! Used by the tests of this folder. Its rule: an empty or missing file fails, and each mismatch is reported with the name of its case.
-//! Another set of the same make is checked with `ASSIZE_STATS_VECTORS=folder cargo test --lib stats`, read when the tests are built.
+//! Used by the tests of this folder. Its rule: an empty or missing file fails, and each mismatch is reported with the name
+//! of its case. Another set of the same make is checked with `ASSIZE_STATS_VECTORS=folder cargo test --lib stats`, read
+//! when the tests are built.
 
 use serde_json::Value;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ pub(crate) fn file(name: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// A file of data that is not in this repository (`ASSIZE_DATA` when the tests are built, else beside the repository), if there.
+/// A file of data that is not in this repository (`ASSIZE_DATA` when the tests are built, else beside the repository), if
+/// there.
 pub(crate) fn present(name: &str) -> Option<Value> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data");
     let path = PathBuf::from(option_env!("ASSIZE_DATA").unwrap_or(beside)).join("stats").join(name);

@@ -39,7 +39,8 @@ fn means_as_glide() {
     checks.done(12);
 }
 
-/// Traces of two features of different quality and rate, a panel that errs more where it is unsure, and 100 labels asked for by its doubt.
+/// Traces of two features of different quality and rate, a panel that errs more where it is unsure, and 100 labels asked
+/// for by its doubt.
 fn sampled(random: &mut StdRng, labels: f64) -> (Vec<Item>, f64) {
     let (mut items, mut passed) = (Vec::new(), 0.0);
     let mut truths = Vec::new();

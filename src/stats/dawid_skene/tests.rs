@@ -96,7 +96,9 @@ fn the_house_rules() {
     let three = unlabelled(&panel(200, &[90, 80, 85]), 2);
     assert_eq!(three, Err(Refusal::TooFew { what: "judges who voted", have: 3, need: 4 }));
     let mut silent = panel(200, &[90, 80, 85, 90]);
-    silent.iter_mut().for_each(|row| row[3] = None);
+    for row in &mut silent {
+        row[3] = None;
+    }
     assert!(unlabelled(&silent, 2).is_err(), "one of the four never voted");
     let good = unlabelled(&panel(200, &[90, 85, 85, 90]), 2).expect("four judges");
     assert_eq!((good.errors, good.is_doubtful), (Errors::Confusion, false), "{:?}", good.kappa);
@@ -136,7 +138,8 @@ fn smoothing_keeps_judges_from_being_infallible() {
 proptest! {
     #[test]
     fn probabilities_are_probabilities(
-        items in prop::collection::vec(prop::collection::vec(prop::option::of(0..3_usize), 4), 1..30), smoothing in 0.0..2.0_f64,
+        items in prop::collection::vec(prop::collection::vec(prop::option::of(0..3_usize), 4), 1..30),
+        smoothing in 0.0..2.0_f64,
     ) {
         prop_assume!(items.iter().flatten().any(Option::is_some));
         for errors in [Errors::Confusion, Errors::OneCoin] {

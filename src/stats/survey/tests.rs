@@ -1,4 +1,5 @@
-//! The tests of `stats::survey`: a reference package's strata, samples drawn at adaptive rates from traffic with bursts, and edges.
+//! The tests of `stats::survey`: a reference package's strata, samples drawn at adaptive rates from traffic with bursts,
+//! and edges.
 
 use super::*;
 use crate::stats::hajek;
@@ -40,8 +41,8 @@ fn a_stratified_sample_as_samplics() {
     checks.done(4);
 }
 
-/// One day of three features in minutes: a large one, one whose traffic bursts and is worse in bursts, a small bad one. Gives each trace's
-/// feature, failure and probability at a rate that follows past traffic.
+/// One day of three features in minutes: a large one, one whose traffic bursts and is worse in bursts, a small bad one.
+/// Gives each trace's feature, failure and probability at a rate that follows past traffic.
 fn day(random: &mut StdRng) -> Vec<(usize, f64, f64)> {
     const BUDGET: f64 = 2.0;
     let rates: [f64; 3] = [30.0, 6.0, 0.5];
@@ -66,6 +67,25 @@ fn day(random: &mut StdRng) -> Vec<(usize, f64, f64)> {
     traces
 }
 
+/// A Poisson sample, by feature: a trace is kept when an arrival of a unit Poisson process falls into its piece, of length
+/// -ln(1 - pi).
+/// One draw for each that is kept, instead of one for each trace.
+fn kept(traces: &[(usize, f64, f64)], random: &mut StdRng) -> [Vec<(f64, f64)>; 3] {
+    let mut items = [Vec::new(), Vec::new(), Vec::new()];
+    let mut arrival = -random.random::<f64>().ln();
+    for (feature, y, pi) in traces {
+        let piece = -(-pi).ln_1p();
+        if arrival < piece {
+            items[*feature].push((*y, *pi));
+            // Without memory: after the end of this piece the wait begins anew.
+            arrival = -random.random::<f64>().ln();
+        } else {
+            arrival -= piece;
+        }
+    }
+    items
+}
+
 #[test]
 fn intervals_cover_under_adaptive_rates_and_bursts() {
     let mut random = StdRng::seed_from_u64(7);
@@ -73,15 +93,10 @@ fn intervals_cover_under_adaptive_rates_and_bursts() {
     for _ in 0..40 {
         let traces = day(&mut random);
         let truth = traces.iter().map(|t| t.1).sum::<f64>() / traces.len() as f64;
+        let sizes = [0, 1, 2].map(|f| traces.iter().filter(|t| t.0 == f).count() as f64);
         for _ in 0..20 {
-            let mut items = [Vec::new(), Vec::new(), Vec::new()];
-            for (feature, y, pi) in &traces {
-                if random.random::<f64>() < *pi {
-                    items[*feature].push((*y, *pi));
-                }
-            }
-            let size = |f: usize| traces.iter().filter(|t| t.0 == f).count() as f64;
-            let strata = [0, 1, 2].map(|f| alone(size(f), &items[f]));
+            let items = kept(&traces, &mut random);
+            let strata = [0, 1, 2].map(|f| alone(sizes[f], &items[f]));
             let own = mean(&strata, Target::Population).expect("a sample");
             let interval = own.rate_interval(Level::P95).expect("a rate");
             covered += u32::from(interval.contains(truth));
@@ -181,6 +196,16 @@ fn an_interval_is_honest_at_the_edges() {
     let passes = rate(&[(1.0, 0.5); 20], 40.0);
     assert!(passes.low < 0.95, "twenty passes of forty: {passes:?}");
     assert_eq!(rate(&[(1.0, 1.0); 20], 20.0), Interval { low: 1.0, high: 1.0 }, "all of them were judged");
+    let ones = [(1.0, 0.3); 3];
+    let parts = [alone(10.1, &ones), alone(20.2, &ones), alone(70.7, &ones), alone(33.3, &ones)];
+    assert!(
+        mean(&parts, Target::Population).expect("a sample").rate_interval(Level::P95).is_ok(),
+        "a mean of ones is 1"
+    );
+    let users = [1, 2, 3];
+    let passing = [Stratum { size: 10.0, items: &ones, clusters: Some(&users) }];
+    let none = change(&passing, &passing, Target::Process, Level::P95).expect("two samples");
+    assert!(none.interval.low < -0.2 && none.interval.high > 0.2, "three users prove little: {none:?}");
     assert!(mean(&[alone(2.0, &[(5.0, 1.0); 2])], Target::Process).expect("a mean").rate_interval(Level::P95).is_err());
 }
 
@@ -200,7 +225,10 @@ fn what_cannot_be_is_refused() {
 
 proptest! {
     #[test]
-    fn one_stratum_is_hajeks_mean(items in prop::collection::vec((0.0..=1.0_f64, 0.01..=1.0_f64), 2..30), size in 1.0..9.0_f64) {
+    fn one_stratum_is_hajeks_mean(
+        items in prop::collection::vec((0.0..=1.0_f64, 0.01..=1.0_f64), 2..30),
+        size in 1.0..9.0_f64,
+    ) {
         let own = mean(&[alone(size * items.len() as f64, &items)], Target::Population).expect("items");
         let plain = hajek::mean(&items).expect("items");
         prop_assert!((own.estimate.value - plain.value).abs() < 1e-12);
