@@ -27,6 +27,7 @@ pub mod rubric_versions;
 pub mod traces;
 pub mod verdicts;
 pub mod vote_cache;
+pub mod watch;
 
 pub use error::StoreError;
 
