@@ -59,6 +59,7 @@ pub fn figures(runs: usize) -> Vec<Figure> {
         });
         covered.count() as f64 / runs as f64
     };
-    let figure = |name: &str, bursts| Figure::between(format!("coverage of 95 % intervals, {name}"), of(bursts), 0.93, 0.97);
+    let figure =
+        |name: &str, bursts| Figure::between(format!("coverage of 95 % intervals, {name}"), of(bursts), 0.93, 0.97);
     vec![figure("adaptive rates", false), figure("adaptive rates and bursts", true)]
 }

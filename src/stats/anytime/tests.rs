@@ -141,7 +141,8 @@ fn stcps_detectors_are_the_same() {
     let file: Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/stats/e_detector.json")).expect("JSON");
     let (x, shares, p) = (numbers(&file["x"]), numbers(&file["weights"]), file["p0"].as_f64().expect("a rate"));
-    let values: Vec<&String> = file.as_object().expect("by name").keys().filter(|key| key.starts_with("log_")).collect();
+    let values: Vec<&String> =
+        file.as_object().expect("by name").keys().filter(|key| key.starts_with("log_")).collect();
     assert!(values.len() >= 4, "{values:?}");
     for name in values {
         let parts: Vec<&str> = name.split('_').collect();

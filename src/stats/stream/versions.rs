@@ -67,7 +67,8 @@ impl Versions {
         let mut found = Vec::new();
         for (version, own) in &self.0 {
             let from = own.first.div_euclid(24) - DAYS_BEFORE;
-            let earlier: Vec<_> = self.0.iter().filter(|(name, days)| (days.first, *name) < (own.first, version)).collect();
+            let earlier: Vec<_> =
+                self.0.iter().filter(|(name, days)| (days.first, *name) < (own.first, version)).collect();
             let (mut before, mut after) = (Tally::default(), Tally::default());
             for (_, days) in &earlier {
                 days.days.range(from..).for_each(|(_, tally)| before.merge(tally));

@@ -30,7 +30,10 @@ fn nothing_all_failures_and_all_passes_are_answered() {
         assert!(found.log_e_worse.is_finite() && found.log_e_not_worse.is_finite(), "{a:?} {b:?} {found:?}");
         assert_ne!(found.verdict, Verdict::Worse, "{a:?} {b:?}");
     }
-    assert_eq!(compare(&passes(100, 0), &passes(50, 50), &Question::default()).expect("in range").verdict, Verdict::Worse);
+    assert_eq!(
+        compare(&passes(100, 0), &passes(50, 50), &Question::default()).expect("in range").verdict,
+        Verdict::Worse
+    );
     for question in [
         Question { alpha: 0.0, ..Question::default() },
         Question { delta: f64::NAN, ..Question::default() },
@@ -43,7 +46,8 @@ fn nothing_all_failures_and_all_passes_are_answered() {
 #[test]
 fn on_average_equal_versions_give_evidence_of_at_most_one() {
     let mut rng = StdRng::seed_from_u64(41);
-    let mut draw = |n: u32, p: f64| passes(n, u32::try_from((0..n).filter(|_| rng.random_bool(p)).count()).expect("small"));
+    let mut draw =
+        |n: u32, p: f64| passes(n, u32::try_from((0..n).filter(|_| rng.random_bool(p)).count()).expect("small"));
     let runs = 600;
     let mut sum = 0.0;
     for _ in 0..runs {
