@@ -23,14 +23,14 @@ fn day(seed: u64, bursts: bool) -> Day {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut sampled, mut failures, mut items) = (Vec::new(), 0_u32, 0_u32);
     for (usual, rate) in [(40.0, 0.05), (10.0, 0.08), (2.0, 0.04)] {
-        let bursty = bursts && usual < 5.0;
-        let (mut expected, mut burst_left) = (usual, 0);
+        let uneven = bursts && usual < 5.0;
+        let (mut expected, mut minutes_left) = (usual, 0);
         for _ in 0..24 * 60 {
-            if bursty && burst_left == 0 && rng.random_bool(0.01) {
-                burst_left = 12;
+            if uneven && minutes_left == 0 && rng.random_bool(0.01) {
+                minutes_left = 12;
             }
-            let in_burst = burst_left > 0;
-            burst_left -= i32::from(in_burst);
+            let in_burst = minutes_left > 0;
+            minutes_left -= i32::from(in_burst);
             let arrivals = poisson(&mut rng, if in_burst { usual * 50.0 } else { usual });
             let wanted: f64 = (BUDGET / expected).clamp(0.02, 1.0);
             // To a quarter of a halving, as the sampler does.

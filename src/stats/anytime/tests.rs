@@ -24,7 +24,7 @@ fn argument(name: &str, key: &str) -> f64 {
 }
 
 fn close(own: f64, reference: f64, tolerance: f64, what: &str) {
-    let same = own == reference || (own - reference).abs() <= tolerance * reference.abs().max(1e-3);
+    let same = own.total_cmp(&reference).is_eq() || (own - reference).abs() <= tolerance * reference.abs().max(1e-3);
     assert!(same, "{what}: {own} is not {reference}");
 }
 
