@@ -42,8 +42,7 @@ use super::planner;
 use chrono::{DateTime, Utc};
 use epoch::{Epoch, Hours};
 use serde::{Deserialize, Serialize};
-pub use versions::VersionFinding;
-use versions::Versions;
+pub use versions::{VersionFinding, Versions};
 
 /// Seconds of an hour.
 const HOUR_SECONDS: i64 = 3600;
@@ -256,14 +255,34 @@ impl Stream {
         }
     }
 
+    /// The incident ended by itself: what comes from `at` on is learnt anew, on top of the day before it.
+    pub fn restart(&mut self, at: DateTime<Utc>) {
+        self.alarm = None;
+        self.first = hour_of(at) - 24;
+        (self.epoch, self.retiring) = (None, None);
+        self.hours.forget_before(self.first);
+    }
+
+    /// By how much counts vary more than independent ones; 1 while that is not known.
+    #[must_use]
+    pub fn phi(&self) -> f64 {
+        self.epoch.as_ref().map_or(1.0, |epoch| epoch.phi)
+    }
+
+    /// The scores of the last hours before `now`, the open one included, as one side of a comparison.
+    #[must_use]
+    pub fn recent(&self, now: DateTime<Utc>, hours: i64) -> Arm {
+        let until = hour_of(now) + 1;
+        Arm::of(&self.hours.total(until - hours, until), self.phi())
+    }
+
     /// Each version against those that were first seen before it, over the four weeks before it and all it has itself.
     ///
     /// # Errors
     /// When the rules are out of range.
     pub fn versions(&self, rules: &Rules) -> Result<Vec<VersionFinding>, Invalid> {
         rules.check()?;
-        let phi = self.epoch.as_ref().map_or(1.0, |epoch| epoch.phi);
-        self.versions.compare(rules.delta, rules.alpha_version, phi)
+        self.versions.compare(rules.delta, rules.alpha_version, self.phi())
     }
 
     /// One hour: evidence first, then the epoch may end.

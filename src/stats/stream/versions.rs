@@ -7,6 +7,7 @@
 use crate::stats::invalid::Invalid;
 use crate::stats::kernel::tally::Tally;
 use crate::stats::kernel::version::{Comparison, Question, compare};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,9 +29,10 @@ pub struct VersionFinding {
     pub comparison: Comparison,
 }
 
+/// Counters of each version of one thing: prompt, model or service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Versions(BTreeMap<String, Days>);
+pub struct Versions(BTreeMap<String, Days>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Days {
@@ -40,6 +42,31 @@ struct Days {
 }
 
 impl Versions {
+    /// Counts a score of a version, completed at this time.
+    ///
+    /// # Errors
+    /// When loss or inclusion probability are out of range; nothing is counted then.
+    pub fn count(
+        &mut self,
+        version: &str,
+        completed_at: DateTime<Utc>,
+        (loss, inclusion): (f64, f64),
+    ) -> Result<(), Invalid> {
+        let mut one = Tally::default();
+        one.add(loss, inclusion)?;
+        self.add(version, super::hour_of(completed_at), &one);
+        Ok(())
+    }
+
+    /// The versions with the hour in which each was first seen, the oldest first.
+    #[must_use]
+    pub fn first_seen(&self) -> Vec<(&str, DateTime<Utc>)> {
+        let mut seen: Vec<(&str, DateTime<Utc>)> =
+            self.0.iter().map(|(version, days)| (version.as_str(), super::time_of(days.first))).collect();
+        seen.sort_by_key(|(version, at)| (*at, *version));
+        seen
+    }
+
     /// Adds (or takes back) scores that were completed in the hour.
     pub(super) fn add(&mut self, version: &str, hour: i64, scores: &Tally) {
         if version.is_empty() {
@@ -62,7 +89,11 @@ impl Versions {
         }
     }
 
-    pub(super) fn compare(&self, delta: f64, alpha: f64, phi: f64) -> Result<Vec<VersionFinding>, Invalid> {
+    /// Each version against those that were first seen before it.
+    ///
+    /// # Errors
+    /// When delta, alpha or phi are out of range.
+    pub fn compare(&self, delta: f64, alpha: f64, phi: f64) -> Result<Vec<VersionFinding>, Invalid> {
         let question = Question { delta, alpha, phi };
         let mut found = Vec::new();
         for (version, own) in &self.0 {
