@@ -7,6 +7,7 @@
 pub mod alert;
 pub mod chat;
 pub mod clock;
+pub mod deployment;
 pub mod event;
 pub mod ids;
 pub mod job;
