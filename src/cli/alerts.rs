@@ -1,6 +1,6 @@
 //! `assize alerts`: what has dropped, and what became of it.
 
-use super::{Context, database::Database, table};
+use super::{Context, database::Database};
 use crate::config::{Alerts, Config};
 use crate::domain::alert::incident::{Alert, Change, ChangeKind, Merged, State};
 use crate::domain::alert::notice::{Notice, shown};
@@ -145,15 +145,13 @@ async fn list(listing: &Listing, as_json: bool, config: &Alerts, store: &Store) 
         return Ok(if listing.all { "no alerts" } else { "no alerts that are not resolved; --all lists the others" }
             .to_owned());
     }
-    let rows = alerts.iter().map(|alert| {
-        vec![
-            alert.id.to_string(),
-            format!("{}, {}", alert.state.as_str(), alert.severity.as_str()),
-            text::time(alert.since()),
-            text::title(alert),
-        ]
+    // No table: an id that is wrapped cannot be copied.
+    let lines = alerts.iter().map(|alert| {
+        let (state, severity) = (alert.state.as_str(), alert.severity.as_str());
+        let (since, title) = (text::time(alert.since()), text::title(alert));
+        format!("{}  {state}, {severity}, since about {since}\n    {title}", alert.id)
     });
-    Ok(table::render(&["id", "state", "since about", "what"], rows.collect()))
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// The alert as a channel with content would tell it, and its life.

@@ -9,11 +9,11 @@ pub mod incident;
 pub mod notice;
 pub mod text;
 
+use super::deployment::Deployment;
 use super::ids::short_hash;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use uuid::Uuid;
 
 /// How it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,61 +224,6 @@ pub struct Example {
     pub score: Option<f64>,
     /// The judges' reason; quotes the trace, so it is shown to those who may read traces only.
     pub reason: String,
-}
-
-/// What a deployment changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deployed {
-    /// A service's version.
-    Service,
-    /// A prompt's version.
-    Prompt,
-    /// The model that a feature or service uses.
-    Model,
-}
-
-impl Deployed {
-    /// The name used on every wire and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Prompt => "prompt",
-            Self::Model => "model",
-        }
-    }
-
-    /// What has that name; a service where the name is unknown, which the table's check rules out.
-    #[must_use]
-    pub fn parse(name: &str) -> Self {
-        match name {
-            "prompt" => Self::Prompt,
-            "model" => Self::Model,
-            _ => Self::Service,
-        }
-    }
-}
-
-/// A change of an application.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Deployment {
-    /// Its id.
-    pub id: Uuid,
-    /// What changed.
-    pub what: Deployed,
-    /// The service, the prompt, or the feature or service that uses the model.
-    pub name: String,
-    /// Where.
-    pub environment: Option<String>,
-    /// The version, or the model's name.
-    pub version: String,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Where to read more.
-    pub link: Option<String>,
-    /// Whether it was only seen in traces, not reported.
-    pub seen: bool,
 }
 
 /// What a detector found in one stream.

@@ -8,6 +8,7 @@ pub mod alert;
 pub mod chat;
 pub mod clock;
 pub mod dimension;
+pub mod deployment;
 pub mod event;
 pub mod ids;
 pub mod job;

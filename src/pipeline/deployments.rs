@@ -5,7 +5,7 @@
 
 use super::note;
 use crate::app::App;
-use crate::domain::alert::{Deployed, Deployment};
+use crate::domain::deployment::{Deployed, Deployment};
 use crate::domain::verdict::TraceLabels;
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;

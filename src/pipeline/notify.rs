@@ -58,7 +58,7 @@ pub async fn raise(app: &App, findings: Vec<Finding>) -> Result<Vec<Raised>, Sto
             Place::Known(_) => "known",
             Place::Over(_) => "over",
         };
-        app.bench.metrics.alert_findings.with_label_values(&[word]).inc();
+        app.bench.metrics.alerts.findings.with_label_values(&[word]).inc();
         if one.place == Place::Opens {
             let (rubric, severity) = (finding.rubric.as_deref().unwrap_or_default(), finding.severity.as_str());
             tracing::warn!(alert = %one.alert, rubric, severity, channels = one.told, "alert opened");
@@ -175,7 +175,7 @@ fn settle(
     if let Told::Retry { reason, .. } | Told::Dead { reason, .. } = &told {
         tracing::warn!(channel = name, reason, word, "an alert was not delivered; see `assize doctor`");
     }
-    app.bench.metrics.alert_deliveries.with_label_values(&[name, word]).inc();
+    app.bench.metrics.alerts.deliveries.with_label_values(&[name, word]).inc();
     told
 }
 
@@ -199,20 +199,22 @@ async fn keep_up(app: Arc<App>, stop: CancellationToken) {
 pub async fn tick(app: &App) -> Result<(), StoreError> {
     let config = &app.bench.config.alerts;
     if let Some(hours) = config.repeat_hours {
-        let every = TimeDelta::milliseconds((hours * 3_600_000.0) as i64);
+        // A century is as good as never, and can be subtracted from now.
+        let every = Duration::try_from_secs_f64(hours.min(876_000.0) * 3_600.0).unwrap_or_default();
+        let every = TimeDelta::from_std(every).unwrap_or_default();
         if app.store.repeat(every, config, app.bench.clock.now()).await? > 0 {
             app.wake.alerts.notify_waiters();
         }
     }
-    let metrics = &app.bench.metrics;
-    metrics.alerts.reset();
+    let metrics = &app.bench.metrics.alerts;
+    metrics.unresolved.reset();
     for (state, severity, count) in app.store.alerts_waiting().await? {
-        metrics.alerts.with_label_values(&[state.as_str(), severity.as_str()]).set(count as f64);
+        metrics.unresolved.with_label_values(&[state.as_str(), severity.as_str()]).set(count as f64);
     }
-    metrics.alert_notices.reset();
+    metrics.notices.reset();
     for stats in app.store.channel_stats().await? {
         let show = |state: &str, count: i64| {
-            metrics.alert_notices.with_label_values(&[stats.channel.as_str(), state]).set(count as f64);
+            metrics.notices.with_label_values(&[stats.channel.as_str(), state]).set(count as f64);
         };
         show("waiting", stats.waiting);
         show("failing", stats.failing);

@@ -46,14 +46,8 @@ pub struct Metrics {
     pub budget_part: GaugeVec,
     /// Events delivered, retried and given up, by sink and result.
     pub events: IntCounterVec,
-    /// Alerts that are not resolved, by state and severity.
-    pub alerts: GaugeVec,
-    /// Findings that were raised, by what came of them.
-    pub alert_findings: IntCounterVec,
-    /// Notices of alerts delivered, retried and given up, by channel and result.
-    pub alert_deliveries: IntCounterVec,
-    /// Notices of alerts that wait, fail or are dead, by channel and state.
-    pub alert_notices: GaugeVec,
+    /// Of alerts.
+    pub alerts: AlertMetrics,
     /// Spans committed at once.
     pub ingest_batch_spans: Histogram,
     /// Work waiting, by kind.
@@ -64,6 +58,36 @@ pub struct Metrics {
     pub rubric_state: GaugeVec,
     /// Database operations that failed, by operation.
     pub store_errors: IntCounterVec,
+}
+
+/// The metrics of alerts.
+#[derive(Debug, Clone)]
+pub struct AlertMetrics {
+    /// Alerts that are not resolved, by state and severity.
+    pub unresolved: GaugeVec,
+    /// Findings that were raised, by what came of them.
+    pub findings: IntCounterVec,
+    /// Notices delivered, retried and given up, by channel and result.
+    pub deliveries: IntCounterVec,
+    /// Notices that wait, fail or are dead, by channel and state.
+    pub notices: GaugeVec,
+}
+
+impl AlertMetrics {
+    fn registered(r: &Registry) -> Self {
+        let (findings, deliveries) = ("assize_alert_findings_total", "assize_alert_deliveries_total");
+        Self {
+            unresolved: gauges(r, "assize_alerts", "Alerts that are not resolved", &["state", "severity"]),
+            findings: counters(r, findings, "Findings of detectors, by what came of them", &["result"]),
+            deliveries: counters(r, deliveries, "Notices of alerts, by what became of them", &["channel", "result"]),
+            notices: gauges(
+                r,
+                "assize_alert_notices",
+                "Notices of alerts that have not arrived",
+                &["channel", "state"],
+            ),
+        }
+    }
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -149,25 +173,7 @@ impl Default for Metrics {
                 &["budget", "period"],
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
-            alerts: gauges(&r, "assize_alerts", "Alerts that are not resolved", &["state", "severity"]),
-            alert_findings: counters(
-                &r,
-                "assize_alert_findings_total",
-                "Findings of detectors, by what came of them",
-                &["result"],
-            ),
-            alert_deliveries: counters(
-                &r,
-                "assize_alert_deliveries_total",
-                "Notices of alerts, by what became of them",
-                &["channel", "result"],
-            ),
-            alert_notices: gauges(
-                &r,
-                "assize_alert_notices",
-                "Notices of alerts that have not arrived",
-                &["channel", "state"],
-            ),
+            alerts: AlertMetrics::registered(&r),
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand,

@@ -7,9 +7,10 @@
 use super::Shared;
 use super::problem::Problem;
 use super::read::{cursor, failed, since};
+use crate::domain::alert::Severity;
 use crate::domain::alert::incident::{Alert, State as Life};
 use crate::domain::alert::notice::shown;
-use crate::domain::alert::{Deployment, Severity};
+use crate::domain::deployment::Deployment;
 use crate::store::alerts::{AlertFilter, By};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};

@@ -120,10 +120,11 @@ pub(super) async fn channels_told(db: &mut PgConnection, alert: Uuid) -> Result<
         .map_err(StoreError::op("reading deliveries"))
 }
 
-/// What was delivered is not told again.
+/// What was delivered is not told again; what is just being told again ends when that is settled.
 pub(super) async fn stop_refreshing(db: &mut PgConnection, alert: Uuid) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE alert_deliveries SET visible_at = NULL WHERE alert_id = $1 AND delivered_at IS NOT NULL",
+        "UPDATE alert_deliveries SET visible_at = NULL
+         WHERE alert_id = $1 AND delivered_at IS NOT NULL AND lease_token IS NULL",
         alert
     )
     .execute(db)
@@ -133,7 +134,8 @@ pub(super) async fn stop_refreshing(db: &mut PgConnection, alert: Uuid) -> Resul
 }
 
 impl Store {
-    /// Leases up to `max` deliveries of `channel` that are due; none whose predecessor has not arrived.
+    /// Leases up to `max` deliveries of `channel` that are due; none whose predecessor has not arrived or is just being told
+    /// again, and none that was told before of an alert that is resolved.
     ///
     /// # Errors
     /// When the statement fails.
@@ -150,7 +152,11 @@ impl Store {
                  SELECT d.id FROM alert_deliveries d
                  WHERE d.channel = $1 AND d.visible_at <= $2
                  AND NOT EXISTS (SELECT 1 FROM alert_deliveries e WHERE e.alert_id = d.alert_id AND e.channel = d.channel
-                                 AND e.change_number < d.change_number AND e.delivered_at IS NULL AND e.dead_at IS NULL)
+                                 AND e.change_number < d.change_number
+                                 AND ((e.delivered_at IS NULL AND e.dead_at IS NULL)
+                                      OR (e.lease_token IS NOT NULL AND e.visible_at > $2)))
+                 AND (d.delivered_at IS NULL
+                      OR EXISTS (SELECT 1 FROM alerts a WHERE a.id = d.alert_id AND a.state <> 'resolved'))
                  ORDER BY d.visible_at, d.change_number LIMIT $3 FOR UPDATE SKIP LOCKED)
              UPDATE alert_deliveries d SET visible_at = $4, lease_token = $5, attempts = d.attempts + 1
              FROM ready WHERE d.id = ready.id RETURNING d.id, d.alert_id, d.change_number, d.attempts",
@@ -170,18 +176,22 @@ impl Store {
         Ok(leases.collect())
     }
 
-    /// Settles a delivery, if its lease is still ours.
+    /// Settles a delivery, if its lease is still ours. Only the last that a channel was told of an alert is told again.
     ///
     /// # Errors
     /// When the statement fails; then it is sent again when the lease runs out.
     pub async fn settle_delivery(&self, told: Told, now: DateTime<Utc>) -> Result<(), StoreError> {
         match told {
             Told::Delivered { lease, again_at } => sqlx::query!(
-                "UPDATE alert_deliveries d SET delivered_at = coalesce(d.delivered_at, $3), last_error = NULL,
-                        lease_token = NULL, attempts = 0,
-                        visible_at = CASE WHEN (SELECT a.state FROM alerts a WHERE a.id = d.alert_id) = 'resolved'
-                                     THEN NULL ELSE $4::timestamptz END
-                 WHERE d.id = $1 AND d.lease_token = $2",
+                "WITH done AS (
+                     UPDATE alert_deliveries d SET delivered_at = coalesce(d.delivered_at, $3), last_error = NULL,
+                            lease_token = NULL, attempts = 0,
+                            visible_at = CASE WHEN (SELECT a.state FROM alerts a WHERE a.id = d.alert_id) = 'resolved'
+                                         THEN NULL ELSE $4::timestamptz END
+                     WHERE d.id = $1 AND d.lease_token = $2 RETURNING d.alert_id, d.channel, d.change_number)
+                 UPDATE alert_deliveries e SET visible_at = NULL FROM done
+                 WHERE e.alert_id = done.alert_id AND e.channel = done.channel AND e.change_number < done.change_number
+                 AND e.delivered_at IS NOT NULL",
                 lease.item.id,
                 lease.token,
                 now,

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Key of the lock under which alerts change: "alerts" in ASCII.
-const LOCK: i64 = 0x0061_6c65_7274_73;
+const LOCK: i64 = 0x0061_6c65_7274_7300;
 
 /// Which alerts to read.
 #[derive(Debug, Clone, Default)]

@@ -4,42 +4,11 @@
 //! deployment; a version that was reported is not noted again when it is seen. The way not taken: guessing a deployment from
 //! a change of the score.
 
-use super::columns::{optional, text};
+use super::columns::optional;
 use super::{Store, StoreError};
-use crate::domain::alert::{Deployed, Deployment};
-use crate::domain::ids::event_id;
+use crate::domain::deployment::{Deployed, Deployment};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
-
-impl Deployment {
-    /// One that somebody reports. The same service, environment, version and time give the same one.
-    #[must_use]
-    pub fn reported(service: &str, version: &str, environment: Option<&str>, at: DateTime<Utc>) -> Self {
-        let made = Self {
-            id: Uuid::nil(),
-            what: Deployed::Service,
-            name: text(service),
-            environment: environment.map(text),
-            version: text(version),
-            at,
-            link: None,
-            seen: false,
-        };
-        Self { id: event_id(Uuid::nil(), &format!("{}\u{1f}{}", made.key(), at.timestamp_micros())), ..made }
-    }
-
-    /// One that is first seen in a trace, whenever that was.
-    #[must_use]
-    pub fn seen(what: Deployed, name: &str, version: &str, environment: Option<&str>, at: DateTime<Utc>) -> Self {
-        let made = Self { what, seen: true, ..Self::reported(name, version, environment, at) };
-        Self { id: event_id(Uuid::nil(), &format!("seen\u{1f}{}", made.key())), ..made }
-    }
-
-    fn key(&self) -> String {
-        let environment = self.environment.as_deref().unwrap_or_default();
-        format!("{}\u{1f}{}\u{1f}{environment}\u{1f}{}", self.what.as_str(), self.name, self.version)
-    }
-}
 
 impl Store {
     /// Stores a reported deployment and gives it back; one without a time of its own (`now`) that is the newest of its service

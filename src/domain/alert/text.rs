@@ -7,7 +7,8 @@
 
 use super::incident::{Alert, ChangeKind, Merged, State};
 use super::notice::Notice;
-use super::{Deployed, Deployment, Estimate, Evidence, Finding, Kind, Measure};
+use super::{Estimate, Evidence, Finding, Kind, Measure};
+use crate::domain::deployment::{Deployed, Deployment};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fmt::Write;
 
@@ -211,31 +212,40 @@ fn data(lead: &Finding) -> String {
     format!("{} {verdicts} since then, worth {:.0} of equal weight{weights}{version}", lead.n, lead.n_eff)
 }
 
+/// A number that may be very large or very small, with two digits that count.
 fn number(value: f64) -> String {
-    if !(0.001..100_000.0).contains(&value) { format!("{value:.1e}") } else { format!("{value:.4}") }
+    let digits = match value {
+        v if v >= 100_000.0 || (v > 0.0 && v < 0.000_1) => return format!("{v:.1e}"),
+        v if v >= 10.0 => 0,
+        v if v >= 1.0 => 1,
+        v if v >= 0.1 => 2,
+        v if v >= 0.01 => 3,
+        v if v >= 0.001 => 4,
+        _ => 5,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 fn evidence(kind: Kind, evidence: &Evidence) -> String {
+    let alpha = evidence.alpha.filter(|alpha| *alpha > 0.0);
+    let likely = |alpha: f64| format!("without a change an alarm is at most {} % likely", number(alpha * 100.0));
     let mut parts = Vec::new();
-    match (evidence.e_value, evidence.alpha) {
-        (Some(e), Some(alpha)) if alpha > 0.0 => {
-            parts.push(format!(
-                "e-value {e:.3e}, told from {:.3e} on (false alarms at most {})",
-                1.0 / alpha,
-                number(alpha)
-            ));
+    match (evidence.e_value, alpha) {
+        (Some(e), Some(alpha)) => {
+            parts.push(format!("e-value {}, told from {} on: {}", number(e), number(1.0 / alpha), likely(alpha)));
         }
-        (Some(e), _) => parts.push(format!("e-value {e:.3e}")),
-        (None, Some(alpha)) => parts.push(format!("false alarms at most {}", number(alpha))),
+        (Some(e), None) => parts.push(format!("e-value {}", number(e))),
+        (None, Some(alpha)) => parts.push(likely(alpha)),
         (None, None) => {}
     }
     if let Some(share) = evidence.budget_share {
-        parts.push(format!("{} expected false alarms in 30 days", number(share)));
+        parts.push(format!("at most {} false alarms in 30 days from this stream", number(share)));
     }
     if let Some(p) = evidence.p {
         parts.push(format!("p {}", number(p)));
     }
-    if parts.is_empty() { kind.words().to_owned() } else { format!("{}: {}", kind.words(), parts.join("; ")) }
+    if parts.is_empty() { kind.words().to_owned() } else { format!("{}; {}", kind.words(), parts.join("; ")) }
 }
 
 fn deploy(deploy: &Deployment, since: DateTime<Utc>) -> String {
@@ -303,7 +313,7 @@ mod tests {
         What:         pass rate fell from 91.2 % (89.0 % to 93.1 %) to 78.4 % (74.0 % to 82.3 %); prompt_version v2 → v3 (support_agent, production)
         Since:        about 2026-11-20 14:02 UTC, found 2 h 8 min later, at 2026-11-20 16:10 UTC
         Data:         412 verdicts since then, worth 388 of equal weight, weighted by 1/inclusion probability; rubric version sha256:0123456789ab
-        Evidence:     test of a new version against those before it: e-value 5.230e3, told from 2.000e1 on (false alarms at most 0.0500); p 1.9e-4
+        Evidence:     test of a new version against those before it; e-value 5230, told from 20 on: without a change an alarm is at most 5 % likely; p 0.00019
         Deployments:  furnish-hub 1.4.2 in production, 12 min before the start https://ci.example/42
         Examples:     https://assize.example/traces/5b8efff798038103d269b633813fc60c (score 0.10)
         What to do:   https://runbooks.example/faithfulness

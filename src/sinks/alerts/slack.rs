@@ -37,7 +37,7 @@ impl Channel for Slack {
 fn message(notice: &Notice) -> Value {
     let title = text::title(&notice.alert);
     let heading = text::heading(notice);
-    let facts = text::facts(notice).into_iter().filter(|(name, _)| *name != "What");
+    let facts = text::facts(notice).into_iter();
     let facts: Vec<String> = facts.map(|(name, fact)| format!("*{name}:* {}", escape(&fact))).collect();
     let mark = match (notice.alert.state, notice.alert.severity) {
         (State::Resolved, _) => ":white_check_mark:",
