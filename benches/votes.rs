@@ -198,6 +198,7 @@ fn rubric(set: &Set, ask: Ask, stop_at: Option<f64>) -> Rubric {
         swap_positions: false,
         batch_hours: None,
         feedback: false,
+        alert: assize::domain::rubric::AlertRule::default(),
         output: Output::Boolean { better: Better::Higher },
         pass: 0.5,
         prompt: None,

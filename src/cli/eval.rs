@@ -189,6 +189,7 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
         swap_positions: false,
         batch_hours: None,
         feedback: false,
+        alert: crate::domain::rubric::AlertRule::default(),
         output: Output::default(),
         pass: 0.5,
         prompt: None,

@@ -14,6 +14,7 @@ mod judges;
 pub mod nearest;
 mod sampling;
 mod server;
+mod watch;
 mod work;
 
 pub use alerts::{Alerts, Channel, ChannelKind, QuietHours, Route, Secrets};
@@ -25,6 +26,7 @@ pub use ingest::{Assembly, Ingest};
 pub use judges::{Judge, Price};
 pub use sampling::Sampling;
 pub use server::{Scope, Server, Token};
+pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};
 
 use figment::Figment;
@@ -61,6 +63,8 @@ pub struct Config {
     pub export: Export,
     /// Datadog.
     pub datadog: Datadog,
+    /// How streams of verdicts are watched.
+    pub watch: Watch,
     /// Who is told when quality drops, and how.
     pub alerts: Alerts,
     /// How long things are kept.
@@ -169,6 +173,7 @@ impl Config {
         self.export.check()?;
         self.datadog.check()?;
         self.alerts.check()?;
+        self.watch.check()?;
         judges::check(&self.judges, &self.panels)
     }
 

@@ -136,7 +136,10 @@ impl Watch {
             }
             if !MEASURES.contains(&rule.measure) {
                 let known: Vec<&str> = MEASURES.iter().map(|m| m.as_str()).collect();
-                return invalid(&key, format!("`{}` cannot be a threshold; there are {}", rule.measure.as_str(), known.join(", ")));
+                return invalid(
+                    &key,
+                    format!("`{}` cannot be a threshold; there are {}", rule.measure.as_str(), known.join(", ")),
+                );
             }
         }
         Ok(())

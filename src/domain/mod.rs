@@ -5,10 +5,11 @@
 //! all of them; wire formats end at `dialect`, and from there on there is one `Span` and one `Trace`.
 
 pub mod alert;
+pub mod alert_rule;
 pub mod chat;
 pub mod clock;
-pub mod dimension;
 pub mod deployment;
+pub mod dimension;
 pub mod event;
 pub mod ids;
 pub mod job;

@@ -4,6 +4,7 @@
 //! and a rubric in memory is always valid. The way not taken: rubrics in the database, edited through an API; files in
 //! git have review, history and tests.
 
+pub use super::alert_rule::AlertRule;
 use super::policy::Matcher;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -299,6 +300,9 @@ pub struct Rubric {
     /// Whether users' thumbs and ratings that name no rubric are labels of this one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub feedback: bool,
+    /// When a drop is worth an alert.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub alert: AlertRule,
     /// What judges are asked for.
     pub output: Output,
     /// The score from which on it passes.

@@ -208,6 +208,7 @@ mod tests {
             swap_positions: false,
             batch_hours: None,
             feedback: false,
+            alert: crate::domain::rubric::AlertRule::default(),
             output: crate::domain::rubric::Output::default(),
             pass: 0.5,
             prompt: None,

@@ -215,6 +215,7 @@ mod tests {
             swap_positions: false,
             batch_hours: None,
             feedback: false,
+            alert: crate::domain::rubric::AlertRule::default(),
             output: Output::default(),
             pass: 0.5,
             prompt: None,

@@ -30,6 +30,7 @@ pub mod report;
 pub mod sample;
 pub mod shares;
 pub mod upkeep;
+pub mod watch;
 
 use crate::app::App;
 use crate::runtime::lifecycle::Lifecycle;
@@ -65,6 +66,7 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     }
     if roles.watch {
         notify::start(app, life);
+        life.spawn("watch", watch::run(Arc::clone(app), life.soft.clone()));
     }
     if roles.export {
         for sink in &app.sinks {

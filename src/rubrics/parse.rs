@@ -7,7 +7,9 @@
 use crate::config::nearest;
 use crate::domain::ids::short_hash;
 use crate::domain::policy::{Matcher, Patterns};
-use crate::domain::rubric::{AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable};
+use crate::domain::rubric::{
+    AlertRule, AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
+};
 use crate::domain::span::Status;
 use crate::judge::prompt::{check_template, uses_variable};
 use serde::Deserialize;
@@ -59,8 +61,8 @@ struct File {
     // Only their form is checked here: `rubric test` and the detectors will use the values.
     #[serde(default, rename = "tests")]
     _tests: Vec<Test>,
-    #[serde(rename = "alert")]
-    _alert: Option<Alert>,
+    #[serde(default)]
+    alert: AlertRule,
 }
 
 #[derive(Default, Deserialize, PartialEq)]
@@ -130,17 +132,6 @@ struct Expect {
     outcome: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the form is checked now, `watch` will use the values")]
-struct Alert {
-    #[serde(default)]
-    by: Vec<String>,
-    drop: Option<f64>,
-    false_alarms: Option<String>,
-    runbook: Option<String>,
-}
-
 /// Reads one rubric. `panels` are the configured panels, to which a panel's name is resolved; inline panels name judges.
 ///
 /// # Errors
@@ -202,6 +193,7 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
         swap_positions: file.swap_positions,
         batch_hours: file.batch_hours,
         feedback: file.feedback,
+        alert: file.alert,
         output: file.output,
         pass,
         prompt: file.prompt,
@@ -216,7 +208,8 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
 /// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate and
 /// whether it takes feedback.
 fn version(rubric: &Rubric) -> String {
-    let judged = Rubric { title: String::new(), sample: 1.0, feedback: false, ..rubric.clone() };
+    let judged =
+        Rubric { title: String::new(), sample: 1.0, feedback: false, alert: AlertRule::default(), ..rubric.clone() };
     // Struct fields and BTreeMaps have a fixed order, so equal rubrics give equal text.
     let text = serde_json::to_string(&judged).expect("a rubric is plain data");
     format!("sha256:{}", short_hash(&[text.as_bytes()], 12))

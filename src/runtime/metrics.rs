@@ -54,6 +54,8 @@ pub struct Metrics {
     pub waiting: GaugeVec,
     /// Jobs being evaluated.
     pub in_hand: IntGauge,
+    /// Streams that this process watches; zero in those that do not.
+    pub watch_streams: IntGauge,
     /// State of each rubric: 1 for the state it is in.
     pub rubric_state: GaugeVec,
     /// Database operations that failed, by operation.
@@ -122,6 +124,9 @@ impl Default for Metrics {
         r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
         let in_hand = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
         r.register(Box::new(in_hand.clone())).expect("names are unique");
+        let watch_streams =
+            IntGauge::new("assize_watch_streams", "Streams watched by this process").expect("names are valid");
+        r.register(Box::new(watch_streams.clone())).expect("names are unique");
         let spans_late = IntCounter::new("assize_spans_late_total", "Spans that came after their trace was decided on")
             .expect("names are valid");
         r.register(Box::new(spans_late.clone())).expect("names are unique");
@@ -177,6 +182,7 @@ impl Default for Metrics {
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand,
+            watch_streams,
             rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
             store_errors: counters(&r, "assize_store_errors_total", "Database operations that failed", &["operation"]),
             registry: r,

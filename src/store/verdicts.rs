@@ -85,7 +85,11 @@ impl Store {
     pub async fn verdicts(&self, filter: &VerdictFilter) -> Result<Vec<Verdict>, StoreError> {
         let rows = sqlx::query_as!(
             VerdictRow,
-            "SELECT * FROM verdicts
+            "SELECT id, trace_id, span_id, rubric, rubric_version, kind, outcome, score, raw, label, passed,
+                    confidence, disagreement, detail, explanation, decided_by, checks, cost_usd, latency_ms,
+                    inclusion_probability, service, service_version, environment, feature, prompt_name,
+                    prompt_version, model, tenant, join_source, join_span_id, created_at
+             FROM verdicts
              WHERE ($1::text IS NULL OR trace_id = $1) AND ($2::text IS NULL OR rubric = $2)
                AND ($3::text IS NULL OR outcome = $3) AND ($4::timestamptz IS NULL OR created_at >= $4)
                AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6))
@@ -109,10 +113,18 @@ impl Store {
     /// # Errors
     /// As [`Store::verdicts`].
     pub async fn verdicts_by_id(&self, ids: &[Uuid]) -> Result<Vec<Verdict>, StoreError> {
-        let rows = sqlx::query_as!(VerdictRow, "SELECT * FROM verdicts WHERE id = ANY($1)", ids)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::op("reading verdicts"))?;
+        let rows = sqlx::query_as!(
+            VerdictRow,
+            "SELECT id, trace_id, span_id, rubric, rubric_version, kind, outcome, score, raw, label, passed,
+                    confidence, disagreement, detail, explanation, decided_by, checks, cost_usd, latency_ms,
+                    inclusion_probability, service, service_version, environment, feature, prompt_name,
+                    prompt_version, model, tenant, join_source, join_span_id, created_at
+             FROM verdicts WHERE id = ANY($1)",
+            ids
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading verdicts"))?;
         self.with_votes(rows).await
     }
 

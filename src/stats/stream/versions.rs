@@ -25,6 +25,8 @@ pub struct VersionFinding {
     pub version: String,
     /// Those that were first seen before it.
     pub against: Vec<String>,
+    /// The hour in which it was first seen.
+    pub first_seen: DateTime<Utc>,
     /// What the evidence says.
     pub comparison: Comparison,
 }
@@ -108,7 +110,8 @@ impl Versions {
             if !before.is_empty() {
                 let against = earlier.into_iter().map(|(name, _)| name.clone()).collect();
                 let comparison = compare(&before, &after, &question)?;
-                found.push(VersionFinding { version: version.clone(), against, comparison });
+                let first_seen = super::time_of(own.first);
+                found.push(VersionFinding { version: version.clone(), against, first_seen, comparison });
             }
         }
         Ok(found)

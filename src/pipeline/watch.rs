@@ -1,0 +1,167 @@
+//! Step 10: verdicts → streams → findings: has quality really dropped, since when, and with which version?
+//!
+//! One loop under the role `watch`; of all processes one holds the cursor and watches. Its rule: a verdict is counted once into
+//! its stream (the rubric's version in a slice of the traffic), whatever dies when; evidence is looked at each tick and may be,
+//! at any time; what is found is raised again and again and opens one alert. The way not taken: queries over a window at each
+//! tick, whose false alarms add up with every look.
+
+mod finding;
+mod streams;
+mod thresholds;
+
+use super::{note, notify};
+use crate::app::App;
+use crate::domain::alert::Finding;
+use crate::domain::alert::incident::Place;
+use crate::stats::invalid::Invalid;
+use crate::store::StoreError;
+use crate::store::watch::Cursor;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub use streams::{Slice, Streams};
+
+/// Verdicts counted in one transaction at most.
+const BATCH_MAX: i64 = 5_000;
+
+/// Ticks between two stores of streams that only grew older; those into which verdicts came are stored at once.
+const TICKS_PER_CLEANING: u64 = 360;
+
+/// Days after which a stream without verdicts is forgotten.
+const FORGET_DAYS: i64 = 90;
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting or a stored number makes no sense.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// What one process remembers while it watches.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    cursor: Option<Cursor>,
+    streams: Streams,
+    /// Fingerprints that were in trouble at the last look, with when their finding was last raised and how it stood.
+    raised: BTreeMap<String, (DateTime<Utc>, Finding)>,
+    ticks: u64,
+}
+
+/// Watches until stopped.
+pub async fn run(app: Arc<App>, stop: CancellationToken) {
+    let every = Duration::from_millis(app.bench.config.watch.tick_ms);
+    let mut watcher = Watcher::default();
+    while !stop.is_cancelled() {
+        match watcher.tick(&app).await {
+            Ok(_) => {}
+            Err(error) => {
+                // What was counted since the last store is counted again from the database.
+                watcher = Watcher::default();
+                match error {
+                    WatchError::Store(error) => note(&app, &error, "streams could not be watched, trying again"),
+                    WatchError::Invalid(error) => tracing::error!(%error, "streams could not be watched"),
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    if let Err(error) = app.store.leave_watch(app.worker).await {
+        note(&app, &error, "the watch could not be given away; another takes it when the lease is over");
+    }
+}
+
+impl Watcher {
+    /// Counts what is new, looks at the evidence, raises and ends findings. False while another process watches.
+    ///
+    /// # Errors
+    /// When the database fails; then this watcher is of no use any more, and a new one goes on from what is stored.
+    pub async fn tick(&mut self, app: &App) -> Result<bool, WatchError> {
+        let now = app.bench.clock.now();
+        let lease = TimeDelta::milliseconds(i64::try_from(app.bench.config.watch.lease_ms).unwrap_or(i64::MAX));
+        let Some(cursor) = app.store.hold_watch(app.worker, (now, now + lease)).await? else {
+            *self = Self::default();
+            return Ok(false);
+        };
+        if self.cursor != Some(cursor) {
+            *self = Self::default();
+            if app.store.mend_watch().await? {
+                tracing::warn!("the database counts transactions anew; verdicts made before are taken as counted");
+            }
+            self.streams = Streams::load(app).await?;
+            // Read anew: mending may have moved it.
+            self.cursor = app.store.hold_watch(app.worker, (now, now + lease)).await?;
+        }
+        while self.count(app, now).await? {}
+        let findings = self.look(app, now).await?;
+        self.tell(app, findings, now).await?;
+        if self.ticks.is_multiple_of(TICKS_PER_CLEANING) {
+            app.store.forget_streams(now - TimeDelta::days(FORGET_DAYS)).await?;
+        }
+        self.ticks += 1;
+        app.bench.metrics.watch_streams.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
+        Ok(true)
+    }
+
+    /// Counts a batch of verdicts and stores the streams that they went into; true when there may be more.
+    async fn count(&mut self, app: &App, now: DateTime<Utc>) -> Result<bool, WatchError> {
+        let Some(before) = self.cursor else { return Ok(false) };
+        let scored = app.store.unwatched(before, BATCH_MAX).await?;
+        let Some(after) = scored.last().map(|s| s.at) else { return Ok(false) };
+        let catalog = app.bench.rubrics.load();
+        for verdict in &scored {
+            let rule = catalog.active().iter().find(|r| r.name == verdict.rubric).map(|r| &r.alert);
+            self.streams.count(verdict, rule, app.bench.config.watch.streams_max)?;
+        }
+        let rows = self.streams.changed()?;
+        if !app.store.put_streams(app.worker, (before, after), &rows, now).await? {
+            self.cursor = None; // somebody else's now
+            return Ok(false);
+        }
+        self.cursor = Some(after);
+        self.streams.stored();
+        Ok(i64::try_from(scored.len()).is_ok_and(|n| n == BATCH_MAX))
+    }
+
+    /// Closes hours and looks at all evidence: what is wrong now.
+    async fn look(&mut self, app: &App, now: DateTime<Utc>) -> Result<Vec<Finding>, WatchError> {
+        let catalog = app.bench.rubrics.load();
+        let mut findings = self.streams.look(&app.bench.config.watch, catalog.active(), now)?;
+        findings.extend(thresholds::findings(app, &self.streams, now).await?);
+        Ok(findings)
+    }
+
+    /// Raises what is new or has changed, and says what is over.
+    async fn tell(&mut self, app: &App, findings: Vec<Finding>, now: DateTime<Utc>) -> Result<(), WatchError> {
+        let mut standing: BTreeMap<String, Finding> = findings.into_iter().map(|f| (f.fingerprint(), f)).collect();
+        let over: Vec<String> = self.raised.keys().filter(|print| !standing.contains_key(*print)).cloned().collect();
+        if !over.is_empty() {
+            notify::recovered(app, &over, "the evidence is gone: it is as good as before").await?;
+            self.raised.retain(|print, _| !over.contains(print));
+        }
+        // Each is told when it is new, and brought up to date once an hour.
+        standing.retain(|print, _| self.raised.get(print).is_none_or(|(at, _)| now - *at >= TimeDelta::hours(1)));
+        let mut due = Vec::with_capacity(standing.len());
+        for (_, finding) in standing {
+            due.push(finding::completed(app, finding).await?);
+        }
+        let raised = notify::raise(app, due.clone()).await?;
+        for (finding, raised) in due.into_iter().zip(raised) {
+            if matches!(raised.place, Place::Over(_)) {
+                // A person has closed it: what it is now is the new normal.
+                self.streams.acknowledge(&finding);
+            }
+            self.raised.insert(finding.fingerprint(), (now, finding));
+        }
+        Ok(())
+    }
+}
