@@ -22,3 +22,4 @@ mod limits;
 mod panels;
 mod reading;
 mod support;
+mod watch;

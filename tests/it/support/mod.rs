@@ -99,6 +99,8 @@ pub fn config(rubrics: &[&str]) -> Config {
     config.export.poll_ms = 20;
     config.export.retry_ms = 50;
     config.export.retry_ms_max = 200;
+    config.watch.tick_ms = 100;
+    config.watch.lease_ms = 1_000;
     config
 }
 
