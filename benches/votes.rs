@@ -186,22 +186,15 @@ fn best_on(set: &Set, items: &[usize]) -> usize {
 fn rubric(set: &Set, ask: Ask, stop_at: Option<f64>) -> Rubric {
     Rubric {
         name: set.name.to_owned(),
-        title: String::new(),
         version: "bench".to_owned(),
-        applies_when: AppliesWhen::default(),
         sample: 1.0,
-        checks: Vec::new(),
         panel: set.judges.clone(),
         combine: Combine::Weighted,
         ask,
         stop_at,
-        swap_positions: false,
-        batch_hours: None,
         output: Output::Boolean { better: Better::Higher },
         pass: 0.5,
-        prompt: None,
-        examples: Vec::new(),
-        source: String::new(),
+        ..Rubric::default()
     }
 }
 

@@ -14,6 +14,7 @@ use minijinja::{Environment, UndefinedBehavior, Value};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Why no prompt could be made.
@@ -40,21 +41,85 @@ pub enum PromptError {
     },
 }
 
-/// Checks a template at load: it must parse, and use known variables only.
-///
-/// # Errors
-/// What is wrong, with the known variables.
-pub fn check_template(template: &str) -> Result<(), String> {
+/// A mistake in a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateProblem {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// Bytes of the template; empty where the place is not known.
+    pub span: Range<usize>,
+}
+
+/// Checks a template at load: it must parse, use known variables only, and leave what marks their text whole. All mistakes
+/// that can be found at once; an included file is checked by itself.
+#[must_use]
+pub fn check_template(template: &str) -> Vec<TemplateProblem> {
     let environment = environment();
-    let parsed = environment.template_from_str(template).map_err(|e| e.to_string())?;
+    let parsed = match environment.template_from_str(template) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let message = error.detail().unwrap_or("it is not a template").to_owned();
+            let help = "the prompt is a Jinja template: `{{ answer }}`, `{% if history %}…{% endif %}`".to_owned();
+            return vec![TemplateProblem { message, help, span: error.range().unwrap_or(0..0) }];
+        }
+    };
     let known: Vec<&str> = Variable::IN_PROMPTS.iter().map(|v| v.as_str()).collect();
-    let mut unknown: Vec<String> =
-        parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
+    let all = parsed.undeclared_variables(false);
+    let mut unknown: Vec<&String> = all.iter().filter(|name| !known.contains(&name.as_str())).collect();
     unknown.sort();
-    match unknown.first() {
-        None => Ok(()),
-        Some(name) => Err(format!("`{{{{ {name} }}}}` is not a variable; known are {}", known.join(", "))),
-    }
+    let of = |name: &String| TemplateProblem {
+        message: format!("`{{{{ {name} }}}}` is not a variable"),
+        help: format!("known are {}", known.join(", ")),
+        span: in_tags(template, name).unwrap_or(0..0),
+    };
+    unknown.into_iter().map(of).collect()
+}
+
+/// Variables that reach the judge without the marks around them, because a filter or a slice has changed the text.
+#[must_use]
+pub fn without_marks(template: &str) -> Vec<(Variable, Range<usize>)> {
+    let environment = environment();
+    let Ok(parsed) = environment.template_from_str(template) else { return Vec::new() };
+    let names = parsed.undeclared_variables(false);
+    let used = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str()));
+    let text = |v: Variable| fenced(v, "0123456789abcdef", &format!("the {v}, of some length"));
+    let values: BTreeMap<&str, Value> = used.clone().map(|v| (v.as_str(), Value::from(text(v)))).collect();
+    let Ok(shown) = parsed.render(&values) else { return Vec::new() };
+    let damaged = |v: &Variable| {
+        let opened = shown.matches(v.as_str().to_uppercase().as_str()).count() + shown.matches(&format!("the {v}, of")).count();
+        let whole = shown.matches(&text(*v)).count();
+        // A whole one has the name in both of its marks, and the text once.
+        opened > 3 * whole || (whole == 0 && printed(template, v.as_str()))
+    };
+    used.filter(damaged).map(|v| (v, in_tags(template, v.as_str()).unwrap_or(0..0))).collect()
+}
+
+/// Whether a template prints a variable, and does not only ask whether it is there.
+fn printed(template: &str, name: &str) -> bool {
+    template.match_indices("{{").any(|(at, _)| {
+        let tag = template[at..].split("}}").next().unwrap_or_default();
+        word_in(tag, name).is_some()
+    })
+}
+
+/// Where a name stands within a tag of a template, for the first time.
+fn in_tags(template: &str, name: &str) -> Option<Range<usize>> {
+    template.match_indices(['{']).find_map(|(at, _)| {
+        let rest = &template[at..];
+        let close = if rest.starts_with("{{") { "}}" } else if rest.starts_with("{%") { "%}" } else { return None };
+        let tag = rest.split(close).next().unwrap_or_default();
+        word_in(tag, name).map(|n| at + n..at + n + name.len())
+    })
+}
+
+/// Where a whole word stands in a text.
+fn word_in(text: &str, word: &str) -> Option<usize> {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).map(|(at, _)| at).find(|at| {
+        !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part)
+    })
 }
 
 /// Whether a template uses a variable.
@@ -93,7 +158,24 @@ fn listed(trace: &Trace, reversed: bool) -> BTreeMap<Variable, String> {
     put(Variable::ToolCalls, pretty(&trace.view.tool_calls, false));
     let schema = trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null());
     put(Variable::Schema, schema.map(ToString::to_string));
+    put(Variable::Metadata, metadata(trace));
     found
+}
+
+/// Labels and figures of a trace.
+fn metadata(trace: &Trace) -> Option<String> {
+    let view = &trace.view;
+    let mut all = json!({
+        "service": view.service, "environment": view.environment, "feature": view.feature, "prompt": view.prompt.name,
+        "prompt_version": view.prompt.version, "model": view.model, "tenant": view.tenant, "status": view.status,
+        "finish_reason": view.finish_reason, "latency_ms": trace.latency_ms(),
+    });
+    let map = all.as_object_mut()?;
+    map.retain(|_, value| !value.is_null());
+    if !view.tags.is_empty() {
+        map.insert("tags".to_owned(), json!(view.tags));
+    }
+    serde_json::to_string_pretty(&all).ok()
 }
 
 /// Whether the trace has what a rubric requires; the first that it lacks otherwise.
@@ -226,7 +308,7 @@ impl Template {
         environment.add_template_owned("prompt", rubric.prompt.clone().unwrap_or_default()).map_err(broken)?;
         let names = environment.get_template("prompt").map_err(broken)?.undeclared_variables(false);
         let used = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str())).collect();
-        Ok(Self { environment, used, examples: examples(rubric), schema: Arc::new(schema(&rubric.output)) })
+        Ok(Self { environment, used, examples: examples(rubric), schema: Arc::new(rubric_schema(rubric)) })
     }
 
     /// Bytes of the inputs that the prompt uses.
@@ -332,6 +414,7 @@ fn system(rubric: &Rubric, marks: &Marks, rung: Rung, reversed: bool) -> String 
         // Claims have prompts of their own.
         Output::Claims { .. } => String::new(),
     };
+    let wanted = if rubric.abstain { format!("{wanted}, or null if you cannot tell") } else { wanted };
     let canary = format!("\"canary\": \"{}\" exactly", marks.canary);
     let reason = "\"reason\": your reason in one or two sentences";
     let form = match rung {
@@ -386,6 +469,20 @@ pub fn schema(output: &Output) -> serde_json::Value {
     })
 }
 
+/// The schema for a rubric: as [`schema`], and where judges may abstain the verdict may be null.
+fn rubric_schema(rubric: &Rubric) -> serde_json::Value {
+    let mut made = schema(&rubric.output);
+    if rubric.abstain {
+        let verdict = &mut made["properties"][verdict_name(&rubric.output)];
+        let kind = verdict["type"].take();
+        verdict["type"] = json!([kind, "null"]);
+        if let Some(labels) = verdict.get_mut("enum").and_then(serde_json::Value::as_array_mut) {
+            labels.push(serde_json::Value::Null);
+        }
+    }
+    made
+}
+
 /// Hash of the exact messages, stored with each vote.
 #[must_use]
 pub fn hash(request: &ChatRequest) -> String {
@@ -404,22 +501,12 @@ mod tests {
     fn rubric(prompt: &str) -> Rubric {
         Rubric {
             name: "faithfulness".to_owned(),
-            title: String::new(),
             version: "sha256:0".to_owned(),
-            applies_when: crate::domain::rubric::AppliesWhen::default(),
             sample: 1.0,
-            checks: Vec::new(),
             panel: vec!["a".to_owned()],
-            combine: crate::domain::rubric::Combine::Mean,
-            ask: crate::domain::rubric::Ask::default(),
-            stop_at: None,
-            swap_positions: false,
-            batch_hours: None,
-            output: Output::default(),
             pass: 0.5,
             prompt: Some(prompt.to_owned()),
-            examples: Vec::new(),
-            source: String::new(),
+            ..Rubric::default()
         }
     }
 
@@ -482,8 +569,29 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_found_at_load() {
-        let error = check_template("{{ answr }}").expect_err("unknown");
-        assert!(error.contains("answr") && error.contains("question"), "{error}");
-        assert!(check_template("{% for %}").is_err());
+        let found = check_template("Is {{ answr }} so, {% if histry %}x{% endif %}?");
+        let places: Vec<_> = found.iter().map(|p| p.span.clone()).collect();
+        assert_eq!(places, [6..11, 22..28], "{found:?}");
+        assert!(found[0].message.contains("answr") && found[0].help.contains("question"), "{found:?}");
+        assert_eq!(check_template("{% for %}").len(), 1);
+        assert_eq!(check_template("{{ metadata }} {% if history %}{{ history }}{% endif %}"), []);
+    }
+
+    #[test]
+    fn a_filter_that_takes_the_marks_off_is_found() {
+        let damaged = |t: &str| without_marks(t).into_iter().map(|(v, _)| v).collect::<Vec<_>>();
+        assert_eq!(damaged("{{ question }} {% if history %}{{ history }}{% endif %} {{ answer }} {{ answer }}"), []);
+        assert_eq!(damaged("{{ question }} {{ answer | upper }}"), [Variable::Answer]);
+        assert_eq!(damaged("{{ answer[:30] }}"), [Variable::Answer]);
+        assert_eq!(damaged("{{ answer }} {{ answer | length }}"), []);
+        assert_eq!(damaged("{% if context %}x{% endif %}{{ answer }}"), []);
+    }
+
+    #[test]
+    fn a_judge_that_may_abstain_is_told_so() {
+        let open = Rubric { abstain: true, ..rubric("{{ answer }}") };
+        let wanted = system(&open, &marks(&open, &BTreeMap::new(), "key"), Rung::default(), false);
+        assert!(wanted.contains("or null if you cannot tell"), "{wanted}");
+        assert_eq!(rubric_schema(&open)["properties"]["score"]["type"], json!(["number", "null"]));
     }
 }

@@ -4,7 +4,8 @@
 //! broken file does not stop the others, but a folder without any usable rubric stops the start. The way not taken: a
 //! rubric that silently never runs.
 
-use super::parse::{RubricError, rubric};
+use super::error::RubricError;
+use super::parse::rubric;
 use crate::domain::rubric::Rubric;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ impl Catalog {
         if self.states.contains_key(&rubric.name) {
             let other = self.files.get(&rubric.name).map_or_else(String::new, |p| p.display().to_string());
             let problem = format!("{other} already has a rubric `{}`; names must differ", rubric.name);
-            let error = RubricError { path: path.to_owned(), line: None, problem };
+            let error = RubricError::new(path.to_owned(), "", vec![super::error::Problem::at(0..0, problem)]);
             self.states.insert(format!("{} ({})", rubric.name, path.display()), State::Broken(error));
             return;
         }

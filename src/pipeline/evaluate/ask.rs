@@ -109,6 +109,13 @@ async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
     Some(Vote { cached: true, batched: false, ..free })
 }
 
+/// What a judge's reply says.
+enum Said {
+    Verdict(reply::Understood, Option<logprobs::Expected>),
+    /// It cannot tell, and why.
+    Nothing(String),
+}
+
 /// One question, one vote.
 async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     let question = talk.question;
@@ -119,8 +126,14 @@ async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     }
     let output = &question.rubric.output;
     let read = move |reply: &ChatReply, rung: Rung| {
-        let understood = reply::read(&reply.content, output, rung, &question.marks.canary)?;
-        Ok((understood, logprobs::expected(&reply.logprobs, output)))
+        let canary = &question.marks.canary;
+        if question.rubric.abstain
+            && let Some(why) = reply::abstains(&reply.content, output, rung, canary)?
+        {
+            return Ok(Said::Nothing(why));
+        }
+        let understood = reply::read(&reply.content, output, rung, canary)?;
+        Ok(Said::Verdict(understood, logprobs::expected(&reply.logprobs, output)))
     };
     let understood = match batched(talk, &build).await {
         Batched::Ask => talk.hold(&build, &read).await,
@@ -137,9 +150,16 @@ async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
             None => None,
         },
     };
-    let Some((understood, expected)) = understood else { return };
+    let Some(said) = understood else { return };
     let vote = &mut talk.vote;
     vote.error = None;
+    let (understood, expected) = match said {
+        Said::Verdict(understood, expected) => (understood, expected),
+        Said::Nothing(why) => {
+            vote.abstained = Some(why);
+            return;
+        }
+    };
     vote.score = Some(understood.score);
     vote.raw = understood.raw;
     vote.label = understood.label;
