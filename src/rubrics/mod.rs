@@ -7,10 +7,12 @@
 
 pub mod catalog;
 pub mod error;
+pub mod folder;
 mod form;
 pub mod keys;
 mod meaning;
 pub mod parse;
 pub mod schema;
 mod template;
+pub mod watch;
 mod yaml;

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub in_hand: IntGauge,
     /// State of each rubric: 1 for the state it is in.
     pub rubric_state: GaugeVec,
+    /// Whether a version of a rubric judges: its file's, or an older one while the file cannot be taken.
+    pub rubric_judging: GaugeVec,
+    /// Changes of rubrics at run time, by rubric and what became of them.
+    pub rubric_changes: IntCounterVec,
     /// Database operations that failed, by operation.
     pub store_errors: IntCounterVec,
 }
@@ -142,6 +146,13 @@ impl Default for Metrics {
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand,
             rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
+            rubric_judging: gauges(&r, "assize_rubric_judging", "1 while a version of the rubric judges", &["rubric"]),
+            rubric_changes: counters(
+                &r,
+                "assize_rubric_changes_total",
+                "Changes of rubric files at run time",
+                &["rubric", "result"],
+            ),
             store_errors: counters(&r, "assize_store_errors_total", "Database operations that failed", &["operation"]),
             registry: r,
         }
