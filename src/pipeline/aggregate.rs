@@ -197,7 +197,7 @@ fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rubric::{CheckKind, CheckSpec, Combine};
+    use crate::domain::rubric::{CheckKind, CheckSpec};
     use std::collections::BTreeMap;
 
     fn rubric(panel: &[&str]) -> Rubric {

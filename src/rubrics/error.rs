@@ -48,6 +48,11 @@ impl Problem {
         Self { severity: Severity::Warning, ..Self::at(span, message) }
     }
 
+    /// Something good to know at a place.
+    pub(super) fn note(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::at(span, message) }
+    }
+
     /// With what to do.
     #[must_use]
     pub(super) fn help(self, help: impl Into<String>) -> Self {

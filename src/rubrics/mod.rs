@@ -6,12 +6,17 @@
 //! takes the other rubrics with it. The way not taken: a database of rubrics; files have review, history and tests.
 
 pub mod catalog;
+pub mod changes;
 pub mod error;
 pub mod folder;
 mod form;
 pub mod keys;
+pub mod lint;
 mod meaning;
 pub mod parse;
+pub mod print;
+#[cfg(test)]
+mod properties;
 pub mod schema;
 mod template;
 pub mod watch;
