@@ -13,6 +13,7 @@ mod health;
 mod input;
 mod migrate;
 mod queue;
+mod rubric;
 mod serve;
 mod sim;
 mod table;
@@ -46,6 +47,8 @@ enum Command {
     Explain(explain::Args),
     /// Look at work that waits
     Queue(queue::Args),
+    /// Work on rubric files: check, test, compare, begin one
+    Rubric(rubric::Args),
     /// Bring the database's tables up to date
     Migrate(migrate::Args),
     /// Look for what is wrong with configuration, database, rubrics, judges and sinks
@@ -111,6 +114,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
+        Command::Rubric(args) => rubric::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Health(args) => health::run(args, context).await,

@@ -109,6 +109,13 @@ pub fn trace(test: &Test) -> Result<Trace, String> {
     Ok(assemble(&id, spans))
 }
 
+/// A field of a test's trace that native JSON does not have, which is more often a misspelling than a tag.
+#[must_use]
+pub fn unknown_field(test: &Test) -> Option<&str> {
+    let fields = test.trace.as_object()?;
+    fields.keys().map(String::as_str).find(|field| !native::KNOWN.contains(field))
+}
+
 /// What a verdict is not that it should be.
 fn miss(expect: &Expect, verdict: &Verdict) -> Option<String> {
     let wanted = expect.outcome.as_deref().unwrap_or(Outcome::Scored.as_str());

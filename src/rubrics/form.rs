@@ -31,10 +31,9 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
         (Kind::Word(words), _) => word(node, name, words, found),
         (Kind::Variable, _) => word(node, name, &keys::variable_names(), found),
         (Kind::Name, yaml::Kind::Text(text)) => {
-            let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            if !(plain && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.len() <= 100) {
+            if let Err(help) = keys::check_name(text) {
                 let problem = Problem::at(node.span.clone(), format!("`{}` is not a name", short(text)));
-                found.push(problem.help("use up to 100 letters, digits and _, beginning with a small letter"));
+                found.push(problem.help(help));
             }
         }
         (Kind::Name, _) => found.push(wrong("a name")),

@@ -137,6 +137,18 @@ pub(super) fn check_keys(_kind: CheckKind) -> &'static [Key] {
     LIMITS
 }
 
+/// Whether a text can be a rubric's name, which is also its label in Datadog.
+///
+/// # Errors
+/// What it must be.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 100 {
+        return Ok(());
+    }
+    Err("use up to 100 letters, digits and _, beginning with a small letter".to_owned())
+}
+
 /// Names of all checks.
 pub(super) fn check_names() -> Vec<&'static str> {
     CheckKind::ALL.iter().map(|kind| kind.as_str()).collect()

@@ -44,6 +44,15 @@ pub struct Parsed {
     pub(super) document: Node,
 }
 
+impl Parsed {
+    /// Something odd about a test.
+    #[must_use]
+    pub fn about_test(&self, number: usize, message: String) -> Problem {
+        let place = self.document.at(&["tests", &number.to_string(), "trace"]).span.clone();
+        Problem::warning(place, message).help("the form is native JSON, see docs/ingest.md")
+    }
+}
+
 /// A trace, and the verdict that the rubric must give it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Test {
