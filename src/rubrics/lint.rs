@@ -249,13 +249,13 @@ mod tests {
         for (from, to, place, words) in [
             ("name: x", "name: y", "1:7", "file `x`"),
             ("{{ answer }}", "{{ answer | upper }}", "7:6", "loses the marks"),
-            (" rude: it is not.", "", "6:9", "what the label `rude` means"),
+            (" rude: it is not.", "", "7:3", "what the label `rude` means"),
             ("polite: 1, rude: 0", "polite: 1, rude: 0.5", "5:9", "every label passes"),
             ("polite: 1, rude: 0", "polite: 0.4, rude: 0", "5:9", "no label passes"),
             ("panel: default", "panel: default\npass: 0", "4:7", "every answer passes"),
             ("label: rude", "passed: true", "10:38", "no test must fail"),
             ("label: rude", "label: rude, passed: true", "11:", "cannot hold"),
-            ("requires: [answer]", "requires: [question]", "6:9", "not_applicable"),
+            ("requires: [answer]", "requires: [question]", "7:3", "not_applicable"),
             ("panel: default", "panel: default\nchecks: [{grounding: {fail_below: 0}}]", "4:11", "never fails"),
             ("prompt: |", "examples: [{input: {answer: Please.}, verdict: rude}]\nprompt: |", "6:47", "the test in line 11"),
         ] {

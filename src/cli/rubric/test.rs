@@ -118,7 +118,7 @@ fn got(tried: &Tried) -> String {
 }
 
 fn as_text(suites: &Suites, times: u32) -> String {
-    let mut rows = Vec::new();
+    let (mut rows, mut whys) = (Vec::new(), Vec::new());
     let (mut passed, mut failed, mut skipped, mut flips, mut cost) = (0, 0, 0, 0, 0.0);
     for (rubric, all) in suites {
         for tried in all {
@@ -134,21 +134,25 @@ fn as_text(suites: &Suites, times: u32) -> String {
                 failed += 1;
                 if tried.flips() { "FLIPS" } else { "FAILS" }
             };
+            if !tried.is_passed() && !tried.is_skipped() {
+                let (line, name) = (tried.test.line, &tried.test.name);
+                whys.push(format!("{rubric}, line {line}, {name}: {}", tried.why().unwrap_or_default()));
+            }
             rows.push(vec![
                 rubric.clone(),
                 tried.test.name.clone(),
                 wanted(&tried.test.expect),
                 got(tried),
                 result.to_owned(),
-                if tried.is_passed() { String::new() } else { tried.why().unwrap_or_default() },
             ]);
         }
     }
     let flips = if times > 1 { format!(", {flips} flip in {times} runs") } else { String::new() };
     let skipped = if skipped > 0 { format!(", {skipped} skipped (simulated: false)") } else { String::new() };
-    let header = ["rubric", "test", "expected", "got", "", "why"];
+    let header = ["rubric", "test", "expected", "got", ""];
+    let whys: String = whys.iter().map(|why| format!("\n{why}")).collect();
     format!(
-        "{}\n{passed} pass, {failed} fail{skipped}{flips}; {cost:.4} USD",
+        "{}\n{whys}\n{passed} pass, {failed} fail{skipped}{flips}; {cost:.4} USD",
         table::render(&header, rows)
     )
 }
