@@ -253,7 +253,7 @@ mod tests {
             ("polite: 1, rude: 0", "polite: 1, rude: 0.5", "5:9", "every label passes"),
             ("polite: 1, rude: 0", "polite: 0.4, rude: 0", "5:9", "no label passes"),
             ("panel: default", "panel: default\npass: 0", "4:7", "every answer passes"),
-            ("label: rude", "passed: true", "10:38", "no test must fail"),
+            ("label: rude", "passed: true", "10:40", "no test must fail"),
             ("label: rude", "label: rude, passed: true", "11:", "cannot hold"),
             ("requires: [answer]", "requires: [question]", "7:3", "not_applicable"),
             ("panel: default", "panel: default\nchecks: [{grounding: {fail_below: 0}}]", "4:11", "never fails"),
