@@ -88,7 +88,8 @@ pub fn without_marks(template: &str) -> Vec<(Variable, Range<usize>)> {
     let values: BTreeMap<&str, Value> = used.clone().map(|v| (v.as_str(), Value::from(text(v)))).collect();
     let Ok(shown) = parsed.render(&values) else { return Vec::new() };
     let damaged = |v: &Variable| {
-        let opened = shown.matches(v.as_str().to_uppercase().as_str()).count() + shown.matches(&format!("the {v}, of")).count();
+        let opened =
+            shown.matches(v.as_str().to_uppercase().as_str()).count() + shown.matches(&format!("the {v}, of")).count();
         let whole = shown.matches(&text(*v)).count();
         // A whole one has the name in both of its marks, and the text once.
         opened > 3 * whole || (whole == 0 && printed(template, v.as_str()))
@@ -108,7 +109,13 @@ fn printed(template: &str, name: &str) -> bool {
 fn in_tags(template: &str, name: &str) -> Option<Range<usize>> {
     template.match_indices(['{']).find_map(|(at, _)| {
         let rest = &template[at..];
-        let close = if rest.starts_with("{{") { "}}" } else if rest.starts_with("{%") { "%}" } else { return None };
+        let close = if rest.starts_with("{{") {
+            "}}"
+        } else if rest.starts_with("{%") {
+            "%}"
+        } else {
+            return None;
+        };
         let tag = rest.split(close).next().unwrap_or_default();
         word_in(tag, name).map(|n| at + n..at + n + name.len())
     })
@@ -117,9 +124,9 @@ fn in_tags(template: &str, name: &str) -> Option<Range<usize>> {
 /// Where a whole word stands in a text.
 fn word_in(text: &str, word: &str) -> Option<usize> {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).map(|(at, _)| at).find(|at| {
-        !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part)
-    })
+    text.match_indices(word)
+        .map(|(at, _)| at)
+        .find(|at| !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 /// Whether a template uses a variable.

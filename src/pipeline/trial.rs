@@ -126,7 +126,9 @@ fn miss(expect: &Expect, verdict: &Verdict) -> Option<String> {
     let score = verdict.score.map_or_else(String::new, |s| format!(" (score {s:.2})"));
     if expect.passed.is_some() && expect.passed != verdict.passed {
         let word = |passed: Option<bool>| if passed == Some(true) { "pass" } else { "fail" };
-        return Some(format!("must {}, and {}es{score}", word(expect.passed), word(verdict.passed)).replace("failes", "fails"));
+        return Some(
+            format!("must {}, and {}es{score}", word(expect.passed), word(verdict.passed)).replace("failes", "fails"),
+        );
     }
     if let Some(label) = &expect.label
         && verdict.label.as_ref() != Some(label)
@@ -145,7 +147,13 @@ pub fn failure(tried: &[Tried]) -> Option<String> {
     let failed: Vec<&&Tried> = run.iter().filter(|t| !t.is_passed()).collect();
     let first = failed.first()?;
     let why = first.why().unwrap_or_default();
-    Some(format!("{} of {} tests fail, the first in line {}: {}: {why}", failed.len(), run.len(), first.test.line, first.test.name))
+    Some(format!(
+        "{} of {} tests fail, the first in line {}: {}: {why}",
+        failed.len(),
+        run.len(),
+        first.test.line,
+        first.test.name
+    ))
 }
 
 /// Whether all judges of a configuration are simulated.

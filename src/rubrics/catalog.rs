@@ -274,7 +274,12 @@ mod tests {
         ]);
         assert_eq!(catalog.active().len(), 1);
         let words: Vec<&str> = catalog.entries().values().map(|e| e.state.as_str()).collect();
-        assert_eq!(words, ["active", "unparsable", "unparsable", "paused", "no_judge"], "{:?}", catalog.entries().keys());
+        assert_eq!(
+            words,
+            ["active", "unparsable", "unparsable", "paused", "no_judge"],
+            "{:?}",
+            catalog.entries().keys()
+        );
     }
 
     #[test]
@@ -283,7 +288,10 @@ mod tests {
         let version = first.active()[0].version.clone();
         let broken = of(&[("x.yaml", "name: [\n"), ("y.yaml", "name: y\nchecks: [grounding]\n")]).after(&first);
         let entry = &broken.entries()["a"];
-        assert_eq!((entry.state.as_str(), &entry.judging.as_ref().expect("the last good").version), ("unparsable", &version));
+        assert_eq!(
+            (entry.state.as_str(), &entry.judging.as_ref().expect("the last good").version),
+            ("unparsable", &version)
+        );
         assert!(entry.why().expect("a reason").ends_with("still judges"), "{:?}", entry.why());
         assert_eq!(broken.active().len(), 2);
         let still = of(&[("x.yaml", "name: {\n"), ("y.yaml", GOOD)]).after(&broken);

@@ -17,7 +17,9 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
     };
     match (kind, &node.kind) {
         (Kind::Any, _) | (Kind::Text, yaml::Kind::Text(_)) | (Kind::Flag, yaml::Kind::Flag(_)) => {}
-        (Kind::Text, yaml::Kind::Number(_) | yaml::Kind::Flag(_)) => found.push(wrong("a text").help("put it in quotes")),
+        (Kind::Text, yaml::Kind::Number(_) | yaml::Kind::Flag(_)) => {
+            found.push(wrong("a text").help("put it in quotes"));
+        }
         (Kind::Text, _) => found.push(wrong("a text")),
         (Kind::Flag, _) => found.push(wrong("true or false")),
         (Kind::Number(low, high), yaml::Kind::Number(_)) => {
@@ -40,33 +42,34 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
         (Kind::List(each), yaml::Kind::List(list)) => list.iter().for_each(|one| check(one, each, name, found)),
         (Kind::List(_), _) => found.push(wrong("a list").help(format!("write it as `{name}: [one, another]`"))),
         (Kind::Map(each), yaml::Kind::Map(pairs)) => {
-            pairs.iter().for_each(|(key, one)| check(one, each, &format!("{name}.{}", key.name), found));
+            for (key, one) in pairs {
+                check(one, each, &format!("{name}.{}", key.name), found);
+            }
         }
         (Kind::Section(keys), yaml::Kind::Map(_)) => section(node, keys, name, found),
         (Kind::Tagged(variants), yaml::Kind::Map(_)) => tagged(node, variants, name, found),
-        (Kind::Map(_) | Kind::Section(_), _) => found.push(wrong("a mapping").help(format!("write it as `{name}: {{key: value}}`"))),
+        (Kind::Map(_) | Kind::Section(_), _) => {
+            found.push(wrong("a mapping").help(format!("write it as `{name}: {{key: value}}`")));
+        }
         (Kind::Tagged(variants), _) => {
             let word = variants.first().map_or("", |v| v.0);
             found.push(wrong("a mapping").help(format!("write it as `{name}: {{type: {word}}}`")));
         }
         (Kind::Pair, yaml::Kind::List(list)) if list.len() == 2 && list.iter().all(|n| n.number().is_some()) => {}
         (Kind::Pair, _) => found.push(wrong("two numbers").help(format!("write it as `{name}: [lowest, highest]`"))),
-        (Kind::OneOf(kinds), _) => {
-            match kinds.iter().find(|kind| has_form(kind, node)) {
-                Some(kind) => check(node, kind, name, found),
-                None => found.push(wrong(&kinds.iter().map(words).collect::<Vec<_>>().join(" or "))),
-            }
-        }
+        (Kind::OneOf(kinds), _) => match kinds.iter().find(|kind| has_form(kind, node)) {
+            Some(kind) => check(node, kind, name, found),
+            None => found.push(wrong(&kinds.iter().map(words).collect::<Vec<_>>().join(" or "))),
+        },
         (Kind::Check, _) => one_check(node, found),
     }
 }
 
 /// A key that is not in the table, with the nearest that is.
 pub(super) fn unknown(span: Range<usize>, what: &str, wrong: &str, known: &[&str]) -> Problem {
-    let all = known.join(", ");
     let help = match nearest(wrong, known.iter().copied()) {
-        Some(best) => format!("did you mean `{best}`? there are {all}"),
-        None => format!("there are {all}"),
+        Some(best) => format!("did you mean `{best}`?"),
+        None => format!("there are {}", known.join(", ")),
     };
     Problem::at(span, format!("there is no {what} `{}`", short(wrong))).help(help)
 }
@@ -81,7 +84,11 @@ fn section(node: &Node, keys: &[Key], name: &str, found: &mut Vec<Problem>) {
         }
     }
     for key in keys.iter().filter(|key| key.default.is_empty() && node.get(key.name).is_none()) {
-        let text = if name.is_empty() { format!("`{}` is missing", key.name) } else { format!("`{name}` has no `{}`", key.name) };
+        let text = if name.is_empty() {
+            format!("`{}` is missing", key.name)
+        } else {
+            format!("`{name}` has no `{}`", key.name)
+        };
         let at = node.span.start..node.span.start + 1;
         found.push(Problem::at(at, text).help(format!("{}: {}", key.name, key.help)));
     }
@@ -133,7 +140,9 @@ fn one_check(node: &Node, found: &mut Vec<Problem>) {
         }
         _ => {
             let text = format!("a check is a name or a mapping, not {}", node.what());
-            found.push(Problem::at(node.span.clone(), text).help("write `- grounding` or `- grounding: {fail_below: 0.2}`"));
+            found.push(
+                Problem::at(node.span.clone(), text).help("write `- grounding` or `- grounding: {fail_below: 0.2}`"),
+            );
         }
     }
 }

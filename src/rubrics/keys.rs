@@ -4,6 +4,7 @@
 //! people read. The way not taken: a schema kept beside the parser, which goes stale.
 
 use crate::domain::rubric::{CheckKind, Variable};
+use std::fmt::Write;
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
@@ -53,32 +54,102 @@ const BETTER: Key = key("better", Kind::Word(&["higher", "lower"]), "higher", "w
 
 /// The keys of a file.
 pub(super) const FILE: &[Key] = &[
-    key("name", Kind::Name, "", "letters, digits and `_`, beginning with a small letter, at most 100; also the label in Datadog. Names must differ between files"),
+    key(
+        "name",
+        Kind::Name,
+        "",
+        "letters, digits and `_`, beginning with a small letter, at most 100; also the label in Datadog. Names must differ between files",
+    ),
     key("title", Kind::Text, "empty", "for people"),
     key("evaluates", Kind::Word(&["trace", "span", "session"]), "trace", "only `trace` is supported so far"),
     key("paused", Kind::Flag, "false", "keep the file, judge nothing by it; `doctor` and `/metrics` say so"),
     key("applies_when", Kind::Section(APPLIES), "everything", "which traces it is about"),
     key("sample", UNIT, "1.0", "share of the kept traces that it judges; the others are `sampled_out`"),
-    key("checks", Kind::List(&Kind::Check), "none", "names, or names with limits: `- grounding: {fail_below: 0.2, pass_above: 0.95}`"),
-    key("panel", Kind::OneOf(&[Kind::Text, Kind::List(&Kind::Text)]), "none", "a panel of the configuration (`default`), or a list of judges' names; goes with `prompt`"),
-    key("combine", Kind::Word(&["mean", "median", "majority", "weighted", "strongest"]), "mean", "how votes become one score, see below"),
-    key("ask", Kind::Word(&["together", "in_turn"]), "together", "`together`: all judges at the same time; `in_turn`: one after another until the verdict cannot change any more, or is sure"),
-    key("stop_at", UNIT, "none", "how sure the votes must be, by human labels, to ask no further: above 0.5, at most 1; makes `ask` `in_turn`. [What that means](../docs/judging.md#panels)"),
-    key("swap_positions", Kind::Flag, "false", "every second judge sees documents, offered tools and labels in the opposite order; not for claims"),
-    key("batch_hours", Kind::Number(0.0, 24.0), "none", "the judging is not urgent: a provider's batch may take so many hours (above 0, at most 24); for judges with `batch = true`, not for claims. [More](../docs/judging.md#the-batch-tier)"),
+    key(
+        "checks",
+        Kind::List(&Kind::Check),
+        "none",
+        "names, or names with limits: `- grounding: {fail_below: 0.2, pass_above: 0.95}`",
+    ),
+    key(
+        "panel",
+        Kind::OneOf(&[Kind::Text, Kind::List(&Kind::Text)]),
+        "none",
+        "a panel of the configuration (`default`), or a list of judges' names; goes with `prompt`",
+    ),
+    key(
+        "combine",
+        Kind::Word(&["mean", "median", "majority", "weighted", "strongest"]),
+        "mean",
+        "how votes become one score, see below",
+    ),
+    key(
+        "ask",
+        Kind::Word(&["together", "in_turn"]),
+        "together",
+        "`together`: all judges at the same time; `in_turn`: one after another until the verdict cannot change any more, or is sure",
+    ),
+    key(
+        "stop_at",
+        UNIT,
+        "none",
+        "how sure the votes must be, by human labels, to ask no further: above 0.5, at most 1; makes `ask` `in_turn`. [What that means](../docs/judging.md#panels)",
+    ),
+    key(
+        "swap_positions",
+        Kind::Flag,
+        "false",
+        "every second judge sees documents, offered tools and labels in the opposite order; not for claims",
+    ),
+    key(
+        "batch_hours",
+        Kind::Number(0.0, 24.0),
+        "none",
+        "the judging is not urgent: a provider's batch may take so many hours (above 0, at most 24); for judges with `batch = true`, not for claims. [More](../docs/judging.md#the-batch-tier)",
+    ),
     key("output", Kind::Tagged(OUTPUTS), "score 0 to 1", "what the judges answer, see below"),
-    key("abstain", Kind::Flag, "false", "a judge may say that it cannot tell: it counts neither for nor against, and when all do the verdict is `not_applicable`; not for claims"),
+    key(
+        "abstain",
+        Kind::Flag,
+        "false",
+        "a judge may say that it cannot tell: it counts neither for nor against, and when all do the verdict is `not_applicable`; not for claims",
+    ),
     key("pass", UNIT, "0.5", "the score, between 0 and 1, from which on it passes"),
     key("prompt", Kind::Text, "none", "what the judges are asked; goes with `panel`"),
-    key("examples", Kind::List(&Kind::Section(EXAMPLE)), "none", "shown to the judges: `input` (name to text), `verdict` (number, boolean or label), `reason`"),
-    key("tests", Kind::List(&Kind::Section(TEST)), "none", "traces with the verdict that the rubric must give, see below"),
-    key("alert", Kind::Section(ALERT), "none", "when a drop is worth an alert: `by`, `drop`, `false_alarms`, `runbook`"),
+    key(
+        "examples",
+        Kind::List(&Kind::Section(EXAMPLE)),
+        "none",
+        "shown to the judges: `input` (name to text), `verdict` (number, boolean or label), `reason`",
+    ),
+    key(
+        "tests",
+        Kind::List(&Kind::Section(TEST)),
+        "none",
+        "traces with the verdict that the rubric must give, see below",
+    ),
+    key(
+        "alert",
+        Kind::Section(ALERT),
+        "none",
+        "when a drop is worth an alert: `by`, `drop`, `false_alarms`, `runbook`",
+    ),
 ];
 
 /// `applies_when`.
 const APPLIES: &[Key] = &[
-    key("requires", Kind::List(&Kind::Variable), "none", "inputs that must be there, else `not_applicable`: any variable below but `claims`, `input` (the question), `output` (the answer)"),
-    key("service", GLOBS, "any", "a glob or a list of globs (`*`, `?`); a trace that does not fit is `filtered`, one without the label too"),
+    key(
+        "requires",
+        Kind::List(&Kind::Variable),
+        "none",
+        "inputs that must be there, else `not_applicable`: any variable below but `claims`, `input` (the question), `output` (the answer)",
+    ),
+    key(
+        "service",
+        GLOBS,
+        "any",
+        "a glob or a list of globs (`*`, `?`); a trace that does not fit is `filtered`, one without the label too",
+    ),
     key("environment", GLOBS, "any", "the same"),
     key("feature", GLOBS, "any", "the same"),
     key("model", GLOBS, "any", "the same"),
@@ -95,7 +166,15 @@ const OUTPUTS: &[(&str, &[Key])] = &[
     ("score", &[key("range", Kind::Pair, "[0, 1]", "lowest and highest"), BETTER]),
     ("boolean", &[BETTER]),
     ("category", &[key("values", Kind::Map(&UNIT), "", "label to score, two or more")]),
-    ("claims", &[key("against", Kind::Word(&["unsupported", "contradicted"]), "unsupported", "which claims count against the answer")]),
+    (
+        "claims",
+        &[key(
+            "against",
+            Kind::Word(&["unsupported", "contradicted"]),
+            "unsupported",
+            "which claims count against the answer",
+        )],
+    ),
 ];
 
 const EXAMPLE: &[Key] = &[
@@ -107,16 +186,31 @@ const EXAMPLE: &[Key] = &[
 /// A test.
 const TEST: &[Key] = &[
     key("name", Kind::Text, "its number", "what it shows"),
-    key("trace", Kind::Map(&Kind::Any), "", "a trace in [native JSON](../docs/ingest.md#native-json); `trace_id` may be left out"),
+    key(
+        "trace",
+        Kind::Map(&Kind::Any),
+        "",
+        "a trace in [native JSON](../docs/ingest.md#native-json); `trace_id` may be left out",
+    ),
     key("expect", Kind::Section(EXPECT), "", "the verdict that it must get; at least one key"),
-    key("simulated", Kind::Flag, "true", "`false`: it takes a judge that understands what is said, so `--judge sim` leaves it out and says so"),
+    key(
+        "simulated",
+        Kind::Flag,
+        "true",
+        "`false`: it takes a judge that understands what is said, so `--judge sim` leaves it out and says so",
+    ),
 ];
 
 const EXPECT: &[Key] = &[
     key("passed", Kind::Flag, "any", "whether it passes"),
     key("label", Kind::Text, "any", "the label"),
     key("score", Kind::Pair, "any", "lowest and highest score, on 0 to 1"),
-    key("outcome", Kind::Word(&["scored", "not_applicable", "filtered", "judge_error", "too_large"]), "scored", "how it ends"),
+    key(
+        "outcome",
+        Kind::Word(&["scored", "not_applicable", "filtered", "judge_error", "too_large"]),
+        "scored",
+        "how it ends",
+    ),
 ];
 
 const ALERT: &[Key] = &[
@@ -167,7 +261,7 @@ pub fn key_table() -> String {
     let mut rows = |prefix: &str, keys: &[Key]| {
         for key in keys {
             let default = if key.default.is_empty() { "a must" } else { key.default };
-            table.push_str(&format!("| `{prefix}{}` | {default} | {} |\n", key.name, key.help));
+            writeln!(table, "| `{prefix}{}` | {default} | {} |", key.name, key.help).expect("a String can be written");
         }
     };
     for key in FILE {
@@ -184,6 +278,9 @@ pub fn key_table() -> String {
 /// The table of variables in `rubrics/README.md`.
 #[must_use]
 pub fn variable_table() -> String {
-    let rows = Variable::IN_PROMPTS.iter().map(|v| format!("| `{v}` | {} |\n", v.meaning()));
-    format!("| variable | is |\n|---|---|\n{}", rows.collect::<String>())
+    let mut table = String::from("| variable | is |\n|---|---|\n");
+    for variable in Variable::IN_PROMPTS {
+        writeln!(table, "| `{variable}` | {} |", variable.meaning()).expect("a String can be written");
+    }
+    table
 }

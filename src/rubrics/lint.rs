@@ -38,10 +38,14 @@ fn named(path: &Path, rubric: &Rubric, document: &Node, found: &mut Found) {
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     if stem != rubric.name && stem != "-" {
         let text = format!("the rubric is called `{}` and its file `{stem}`", rubric.name);
-        found.push(Problem::warning(at(document, &["name"]), text).help("give both the same name, so that people find it"));
+        found.push(
+            Problem::warning(at(document, &["name"]), text).help("give both the same name, so that people find it"),
+        );
     }
     if rubric.title.is_empty() {
-        found.push(Problem::note(at(document, &["name"]), "there is no `title`").help("say in a few words what it is about"));
+        found.push(
+            Problem::note(at(document, &["name"]), "there is no `title`").help("say in a few words what it is about"),
+        );
     }
 }
 
@@ -50,8 +54,11 @@ fn prompt(rubric: &Rubric, document: &Node, found: &mut Found) {
     let own = node.text().unwrap_or_default();
     for (variable, part) in without_marks(text) {
         let place = template::place(&rubric.source, node, own, &in_own(own, text, &part));
-        let message = format!("`{variable}` loses the marks around it, so text of the trace could pass for an instruction");
-        found.push(Problem::warning(place, message).help(format!("write `{{{{ {variable} }}}}` without a filter or a slice")));
+        let message =
+            format!("`{variable}` loses the marks around it, so text of the trace could pass for an instruction");
+        found.push(
+            Problem::warning(place, message).help(format!("write `{{{{ {variable} }}}}` without a filter or a slice")),
+        );
     }
     let whole = at(document, &["prompt"]);
     let first = whole.start..rubric.source[whole.start..].find('\n').map_or(whole.end, |n| whole.start + n);
@@ -67,7 +74,8 @@ fn prompt(rubric: &Rubric, document: &Node, found: &mut Found) {
             || (*v == Variable::Answer && required.contains(&Variable::Output))
     };
     let always_there = [Variable::Metadata, Variable::Claims];
-    let used = Variable::IN_PROMPTS.into_iter().filter(|v| uses_variable(text, v.as_str()) && !always_there.contains(v));
+    let used =
+        Variable::IN_PROMPTS.into_iter().filter(|v| uses_variable(text, v.as_str()) && !always_there.contains(v));
     for variable in used.filter(|v| !guarded(v) && !is_required(v)) {
         let message = format!("a trace without `{variable}` is not_applicable, because the prompt needs it");
         let help = format!("say so in `applies_when.requires`, or write `{{% if {variable} %}}…{{% endif %}}`");
@@ -86,20 +94,25 @@ fn unexplained(output: &Output, prompt: &str) -> Option<String> {
     let text = prompt.to_lowercase();
     let says = |word: &str| {
         let part = |c: char| c.is_alphanumeric() || c == '_';
-        text.match_indices(word).any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
+        text.match_indices(word)
+            .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
     };
     match output {
         Output::Claims { .. } => None,
-        Output::Boolean { .. } => {
-            [("true", "yes"), ("false", "no")].into_iter().find(|(a, b)| !says(a) && !says(b)).map(|(a, _)| format!("`{a}`"))
-        }
+        Output::Boolean { .. } => [("true", "yes"), ("false", "no")]
+            .into_iter()
+            .find(|(a, b)| !says(a) && !says(b))
+            .map(|(a, _)| format!("`{a}`")),
         Output::Category { values } => values
             .keys()
             .find(|label| !says(&label.to_lowercase()) && !says(&label.to_lowercase().replace('_', " ")))
             .map(|label| format!("the label `{label}`")),
         Output::Score { range: (low, high), .. } => {
             let told: Vec<f64> = numbers(prompt).iter().filter_map(|n| n.parse().ok()).collect();
-            [low, high].into_iter().find(|end| !told.iter().any(|n| (n - **end).abs() < 1e-9)).map(|end| format!("a score of {end}"))
+            [low, high]
+                .into_iter()
+                .find(|end| !told.iter().any(|n| (n - **end).abs() < 1e-9))
+                .map(|end| format!("a score of {end}"))
         }
     }
 }
@@ -126,10 +139,16 @@ fn limits(rubric: &Rubric, document: &Node, found: &mut Found) {
         let key = document.at(&["checks"]).list().iter().flat_map(Node::map).find(|(key, _)| key.name == name);
         let place = key.map_or_else(|| at(document, &["checks"]), |(key, _)| key.span.clone());
         if spec.fail_below.is_some_and(|limit| limit <= 0.0) {
-            found.push(Problem::warning(place.clone(), format!("`{name}` never fails the rubric: no score is below 0")).help("raise fail_below"));
+            found.push(
+                Problem::warning(place.clone(), format!("`{name}` never fails the rubric: no score is below 0"))
+                    .help("raise fail_below"),
+            );
         }
         if spec.pass_above.is_some_and(|limit| limit >= 1.0) {
-            found.push(Problem::warning(place, format!("`{name}` never passes the rubric: no score is above 1")).help("lower pass_above"));
+            found.push(
+                Problem::warning(place, format!("`{name}` never passes the rubric: no score is above 1"))
+                    .help("lower pass_above"),
+            );
         }
     }
 }
@@ -167,7 +186,10 @@ fn tests(parsed: &Parsed, found: &mut Found) {
     let (rubric, document) = (&parsed.rubric, &parsed.document);
     if parsed.tests.is_empty() {
         let text = "the rubric has no tests, so nobody knows whether an edit breaks it";
-        found.push(Problem::warning(at(document, &["name"]), text).help("add `tests:` with a good answer and one that only looks good"));
+        found.push(
+            Problem::warning(at(document, &["name"]), text)
+                .help("add `tests:` with a good answer and one that only looks good"),
+        );
         return;
     }
     for (n, test) in parsed.tests.iter().enumerate() {
@@ -175,7 +197,8 @@ fn tests(parsed: &Parsed, found: &mut Found) {
             && passed != other
         {
             let place = at(document, &["tests", &n.to_string(), "expect"]);
-            let text = format!("the test cannot hold: what it expects {} by `pass`", if other { "passes" } else { "fails" });
+            let text =
+                format!("the test cannot hold: what it expects {} by `pass`", if other { "passes" } else { "fails" });
             found.push(Problem::warning(place, text).help("change `passed`, or the label or score beside it"));
         }
     }
@@ -198,10 +221,14 @@ fn examples(parsed: &Parsed, found: &mut Found) {
     let rubric = &parsed.rubric;
     for (n, example) in rubric.examples.iter().enumerate() {
         let said = passes(&example.verdict, rubric);
-        let other = parsed.tests.iter().find(|test| is_about(test, example) && wants(test, rubric).is_some_and(|w| said == Some(!w)));
+        let other = parsed
+            .tests
+            .iter()
+            .find(|test| is_about(test, example) && wants(test, rubric).is_some_and(|w| said == Some(!w)));
         if let Some(test) = other {
             let place = at(&parsed.document, &["examples", &n.to_string(), "verdict"]);
-            let text = format!("the example says another thing than the test in line {} about the same answer", test.line);
+            let text =
+                format!("the example says another thing than the test in line {} about the same answer", test.line);
             found.push(Problem::warning(place, text).help("one of the two is wrong"));
         }
     }
@@ -209,7 +236,9 @@ fn examples(parsed: &Parsed, found: &mut Found) {
 
 fn is_about(test: &Test, example: &Example) -> bool {
     let same = |key: &str, field: &str| {
-        let (Some(shown), Some(Value::String(told))) = (example.input.get(key), test.trace.get(field)) else { return false };
+        let (Some(shown), Some(Value::String(told))) = (example.input.get(key), test.trace.get(field)) else {
+            return false;
+        };
         shown.trim() == told.trim()
     };
     same("answer", "output") && (!example.input.contains_key("question") || same("question", "input"))
@@ -257,7 +286,12 @@ mod tests {
             ("label: rude", "label: rude, passed: true", "11:", "cannot hold"),
             ("requires: [answer]", "requires: [question]", "7:3", "not_applicable"),
             ("panel: default", "panel: default\nchecks: [{grounding: {fail_below: 0}}]", "4:11", "never fails"),
-            ("prompt: |", "examples: [{input: {answer: Please.}, verdict: rude}]\nprompt: |", "6:47", "the test in line 11"),
+            (
+                "prompt: |",
+                "examples: [{input: {answer: Please.}, verdict: rude}]\nprompt: |",
+                "6:47",
+                "the test in line 11",
+            ),
         ] {
             let source = CLEAN.replace(from, to);
             let found = findings(&source);

@@ -23,9 +23,13 @@ pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option
     }
     let has_panel = document.get("panel").is_some();
     match (prompt, has_panel) {
-        (None, true) => found.push(Problem::at(at(&["panel"]), "a panel needs a `prompt`").help("say what it is asked")),
+        (None, true) => {
+            found.push(Problem::at(at(&["panel"]), "a panel needs a `prompt`").help("say what it is asked"));
+        }
         (Some(_), false) => {
-            found.push(Problem::at(at(&["prompt"]), "a prompt needs a `panel`").help("`panel: default` is the usual one"));
+            found.push(
+                Problem::at(at(&["prompt"]), "a prompt needs a `panel`").help("`panel: default` is the usual one"),
+            );
         }
         (None, false) if checks.is_empty() => {
             let text = "the rubric has neither `checks` nor a `panel`, so nothing could decide it";
@@ -71,10 +75,18 @@ fn asking(file: &File, document: &Node, found: &mut Found) {
         say("batch_hours", "claims need several requests one after another, which a batch cannot hold", "leave it out");
     }
     if file.swap_positions && is_claims {
-        say("swap_positions", "claims are held against each document by itself, so there is no order to swap", "leave it out");
+        say(
+            "swap_positions",
+            "claims are held against each document by itself, so there is no order to swap",
+            "leave it out",
+        );
     }
     if file.abstain && is_claims {
-        say("abstain", "of claims each has a verdict of its own", "leave it out; an answer without claims is not_applicable");
+        say(
+            "abstain",
+            "of claims each has a verdict of its own",
+            "leave it out; an answer without claims is not_applicable",
+        );
     }
     if file.applies_when.requires.contains(&Variable::Claims) {
         say("applies_when", "no trace has `claims`; they are made of its answer", "require `answer`");
@@ -85,11 +97,15 @@ fn output(output: &Output, document: &Node, found: &mut Found) {
     match output {
         Output::Score { range: (low, high), .. } if low >= high => {
             let at = document.at(&["output", "range"]).span.clone();
-            found.push(Problem::at(at, format!("the range [{low}, {high}] is empty")).help("write it as [lowest, highest]"));
+            found.push(
+                Problem::at(at, format!("the range [{low}, {high}] is empty")).help("write it as [lowest, highest]"),
+            );
         }
         Output::Category { values } if values.len() < 2 => {
             let at = document.at(&["output", "values"]).span.clone();
-            found.push(Problem::at(at, "a category needs two labels or more").help("name what it is when it is not that"));
+            found.push(
+                Problem::at(at, "a category needs two labels or more").help("name what it is when it is not that"),
+            );
         }
         _ => {}
     }
@@ -118,7 +134,7 @@ fn limits(checks: &[CheckSpec], document: &Node, found: &mut Found) {
             && fail > pass
         {
             let name = spec.kind.as_str();
-            let mut places = document.at(&["checks"]).list().iter().flat_map(|node| node.map());
+            let mut places = document.at(&["checks"]).list().iter().flat_map(Node::map);
             let at = places.find(|(key, _)| key.name == name).map_or(0..0, |(key, _)| key.span.clone());
             let text = format!("`{name}`: fail_below {fail} is above pass_above {pass}, so both could hold");
             found.push(Problem::at(at, text).help("fail_below must be the lower one"));
@@ -144,21 +160,26 @@ fn verdict(verdict: &Value, output: &Output, at: Range<usize>, found: &mut Found
             return;
         }
     };
-    found.push(Problem::at(at, format!("the verdict {verdict} is none that this `output` has")).help(format!("give {wanted}")));
+    found.push(
+        Problem::at(at, format!("the verdict {verdict} is none that this `output` has")).help(format!("give {wanted}")),
+    );
 }
 
 fn expectation(test: &Test, output: &Output, (document, number): (&Node, &str), found: &mut Found) {
     let at = |name: &str| document.at(&["tests", number, "expect", name]).span.clone();
     let expect = &test.expect;
     if *expect == super::parse::Expect::default() {
-        let text = "the test expects nothing";
-        found.push(Problem::at(at(""), text).help("say `passed`, `label`, `score` or `outcome`"));
+        let message = "the test expects nothing";
+        found.push(Problem::at(at(""), message).help("say `passed`, `label`, `score` or `outcome`"));
     }
     if let Some((low, high)) = expect.score
         && !(0.0 <= low && low <= high && high <= 1.0)
     {
-        let text = format!("the score [{low}, {high}] cannot be reached");
-        found.push(Problem::at(at("score"), text).help("scores are from 0 to 1, whatever the rubric's own range: [lowest, highest]"));
+        let message = format!("the score [{low}, {high}] cannot be reached");
+        found.push(
+            Problem::at(at("score"), message)
+                .help("scores are from 0 to 1, whatever the rubric's own range: [lowest, highest]"),
+        );
     }
     if let Some(label) = &expect.label {
         let known: Vec<&str> = match output {
@@ -174,7 +195,7 @@ fn expectation(test: &Test, output: &Output, (document, number): (&Node, &str), 
     }
     let said = expect.passed.is_some() || expect.label.is_some() || expect.score.is_some();
     if expect.outcome.as_deref().is_some_and(|o| o != "scored") && said {
-        let text = "only what is `scored` has a score, a label, or passes";
-        found.push(Problem::at(at("outcome"), text).help("leave one of the two out"));
+        let message = "only what is `scored` has a score, a label, or passes";
+        found.push(Problem::at(at("outcome"), message).help("leave one of the two out"));
     }
 }

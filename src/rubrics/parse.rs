@@ -359,7 +359,11 @@ mod tests {
             (GOOD.replace("default", "defautl"), (3, 8), "did you mean `default`"),
             (GOOD.replace("name: tone", "name: Tone!"), (1, 7), "beginning with a small letter"),
             (format!("{GOOD}checks: [groundin]\n"), (7, 10), "did you mean `grounding`"),
-            (format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"), (8, 5), "both could hold"),
+            (
+                format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"),
+                (8, 5),
+                "both could hold",
+            ),
             (format!("{GOOD}evaluates: session\n"), (7, 12), "not"),
             ("name: x\n".to_owned(), (1, 1), "neither"),
             (format!("{GOOD}output: {{type: score, beter: lower}}\n"), (7, 23), "did you mean `better`"),

@@ -29,10 +29,12 @@ fn better() -> impl Strategy<Value = Better> {
 fn output() -> impl Strategy<Value = Output> {
     let labels = btree_map("[a-z][a-z_ ]{0,8}[a-z]|no|true|1", unit(), 2..4);
     prop_oneof![
-        (-5.0..5.0, 0.1..9.0, better()).prop_map(|(low, more, better)| Output::Score { range: (low, low + more), better }),
+        (-5.0..5.0, 0.1..9.0, better())
+            .prop_map(|(low, more, better)| Output::Score { range: (low, low + more), better }),
         better().prop_map(|better| Output::Boolean { better }),
         labels.prop_map(|values| Output::Category { values }),
-        prop_oneof![Just(Against::Unsupported), Just(Against::Contradicted)].prop_map(|against| Output::Claims { against }),
+        prop_oneof![Just(Against::Unsupported), Just(Against::Contradicted)]
+            .prop_map(|against| Output::Claims { against }),
     ]
 }
 
@@ -44,7 +46,16 @@ fn applies() -> impl Strategy<Value = AppliesWhen> {
     (requires, labels, rest).prop_map(|(requires, l, (status, latency_ms_over, tags))| {
         let (service, environment, feature, model, prompt, prompt_version, tenant) = l;
         let labels = Matcher {
-            service, environment, feature, model, prompt, prompt_version, tenant, status, latency_ms_over, tags,
+            service,
+            environment,
+            feature,
+            model,
+            prompt,
+            prompt_version,
+            tenant,
+            status,
+            latency_ms_over,
+            tags,
         };
         AppliesWhen { requires, labels }
     })
@@ -69,7 +80,13 @@ fn verdict(output: &Output) -> Value {
 fn rubric() -> impl Strategy<Value = Rubric> {
     let texts = ("[a-z][a-zA-Z0-9_]{0,20}", "[ -~é]{0,20}", "[ -~é\\n]{0,80}", "[ -~é\\n:#]{0,30}");
     let asking = (
-        prop::sample::select(vec![Combine::Mean, Combine::Median, Combine::Majority, Combine::Weighted, Combine::Strongest]),
+        prop::sample::select(vec![
+            Combine::Mean,
+            Combine::Median,
+            Combine::Majority,
+            Combine::Weighted,
+            Combine::Strongest,
+        ]),
         prop::sample::select(vec![Ask::Together, Ask::InTurn]),
         prop::option::of(0.51..=1.0),
         any::<bool>(),
@@ -78,13 +95,24 @@ fn rubric() -> impl Strategy<Value = Rubric> {
     );
     let judged = (vec("[a-z0-9._-]{1,8}", 1..4), output(), vec("[ -~\\n]{1,20}", 0..2), prop::bool::weighted(0.8));
     (texts, applies(), (unit(), unit()), checks(), asking, judged).prop_map(
-        |((name, title, prompt, shown), applies_when, (sample, pass), checks, a, (panel, output, reasons, has_panel))| {
+        |(
+            (name, title, prompt, shown),
+            applies_when,
+            (sample, pass),
+            checks,
+            a,
+            (panel, output, reasons, has_panel),
+        )| {
             let (combine, ask, stop_at, swap, batch_hours, abstain) = a;
             let claims = matches!(output, Output::Claims { .. });
             let has_panel = has_panel || checks.is_empty() || claims;
             // Braces would be a template's.
             let said = prompt.replace(['{', '}'], "(");
-            let prompt = if claims { format!("{said}{{{{ claims }}}} {{{{ context }}}}") } else { format!("{said}{{{{ answer }}}}") };
+            let prompt = if claims {
+                format!("{said}{{{{ claims }}}} {{{{ context }}}}")
+            } else {
+                format!("{said}{{{{ answer }}}}")
+            };
             let input = BTreeMap::from([("answer".to_owned(), shown)]);
             let example = |reason: String| Example { input: input.clone(), verdict: verdict(&output), reason };
             let mut made = Rubric {
@@ -152,8 +180,14 @@ fn mutations(rubric: &Rubric) -> Vec<Rubric> {
         Rubric { abstain: !rubric.abstain, ..base() },
         Rubric { prompt: Some(format!("{} ", rubric.prompt.clone().unwrap_or_default())), ..base() },
         Rubric { output: Output::Score { range: (-99.0, 99.0), better: Better::Lower }, ..base() },
-        Rubric { examples: vec![Example { input: BTreeMap::new(), verdict: json!(0.123), reason: String::new() }], ..base() },
-        Rubric { applies_when: AppliesWhen { requires: vec![Variable::Schema], ..rubric.applies_when.clone() }, ..base() },
+        Rubric {
+            examples: vec![Example { input: BTreeMap::new(), verdict: json!(0.123), reason: String::new() }],
+            ..base()
+        },
+        Rubric {
+            applies_when: AppliesWhen { requires: vec![Variable::Schema], ..rubric.applies_when.clone() },
+            ..base()
+        },
         labels(&|m| m.service = globs("~")),
         labels(&|m| m.environment = globs("~")),
         labels(&|m| m.feature = globs("~")),

@@ -81,10 +81,18 @@ mod tests {
                 let text = std::fs::read_to_string(entry.path()).expect("a file");
                 let value: Value = yaml_serde::from_str(&text).expect("YAML");
                 assert!(validator.is_valid(&value), "{}", entry.path().display());
-                assert!(text.starts_with("# yaml-language-server: $schema=./schema.json\n"), "{}", entry.path().display());
+                assert!(
+                    text.starts_with("# yaml-language-server: $schema=./schema.json\n"),
+                    "{}",
+                    entry.path().display()
+                );
             }
         }
-        for wrong in [json!({"name": "x", "pas": 1}), json!({"name": "x", "output": {"type": "score", "beter": "lower"}}), json!({"name": "x", "checks": ["groundin"]})] {
+        for wrong in [
+            json!({"name": "x", "pas": 1}),
+            json!({"name": "x", "output": {"type": "score", "beter": "lower"}}),
+            json!({"name": "x", "checks": ["groundin"]}),
+        ] {
             assert!(!validator.is_valid(&wrong), "{wrong}");
         }
     }

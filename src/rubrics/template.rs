@@ -15,9 +15,8 @@ use std::sync::{Arc, LazyLock};
 /// The folder of shared texts beside the rubrics.
 pub(super) const SHARED: &str = "shared";
 
-static INCLUDE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"\{%-?\s*include\s+["']([^"']*)["']\s*-?%\}"#).expect("a fixed pattern compiles")
-});
+static INCLUDE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"\{%-?\s*include\s+["']([^"']*)["']\s*-?%\}"#).expect("a fixed pattern compiles"));
 
 /// Everything that is wrong with a prompt.
 pub(super) fn check(path: &Path, source: &str, prompt: &Node, shared: &BTreeMap<String, Arc<str>>) -> Vec<Problem> {
@@ -33,7 +32,11 @@ pub(super) fn check(path: &Path, source: &str, prompt: &Node, shared: &BTreeMap<
             let known: Vec<&str> = shared.keys().map(String::as_str).collect();
             let at = include.get(1).map_or(whole.range(), |m| m.range());
             let at = place(source, prompt, text, &at);
-            let all = if known.is_empty() { "there is none so far".to_owned() } else { format!("there are {}", known.join(", ")) };
+            let all = if known.is_empty() {
+                "there is none so far".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
             found.push(Problem::at(at, format!("`{name}` is not in {}", folder.display())).help(all));
             continue;
         };
@@ -41,7 +44,9 @@ pub(super) fn check(path: &Path, source: &str, prompt: &Node, shared: &BTreeMap<
         let told = |p: Problem| Problem { other: Some((file.clone(), Arc::clone(other))), ..p };
         found.extend(check_template(other).into_iter().map(|p| told(Problem::at(p.span, p.message).help(p.help))));
         if let Some(nested) = INCLUDE.find(other) {
-            found.push(told(Problem::at(nested.range(), "an included text cannot include another").help("write it out")));
+            found.push(told(
+                Problem::at(nested.range(), "an included text cannot include another").help("write it out"),
+            ));
         }
     }
     found

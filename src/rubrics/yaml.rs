@@ -112,13 +112,17 @@ pub(super) fn read(text: &str) -> Result<Node, Problem> {
         match event {
             Event::StreamEnd => break,
             Event::DocumentStart(_) if root.is_some() => {
-                return Err(Problem::at(reader.range(span), "a second document begins here").help("one file is one rubric"));
+                return Err(
+                    Problem::at(reader.range(span), "a second document begins here").help("one file is one rubric")
+                );
             }
             Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
             event => root = Some(reader.node(&mut parser, event, span, 0)?),
         }
     }
-    root.ok_or_else(|| Problem::at(0..0, "the file is empty").help("begin with `name:`; `assize rubric new` writes a start"))
+    root.ok_or_else(|| {
+        Problem::at(0..0, "the file is empty").help("begin with `name:`; `assize rubric new` writes a start")
+    })
 }
 
 type Events<'a> = Parser<'a, saphyr_parser::StrInput<'a>>;
@@ -202,7 +206,10 @@ impl Reader {
                     return Ok(pairs);
                 }
                 Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(Problem::at(at, "a key must be a text").help("put the value in quotes if it begins with [, {, * or &")),
+                _ => {
+                    return Err(Problem::at(at, "a key must be a text")
+                        .help("put the value in quotes if it begins with [, {, * or &"));
+                }
             };
             if pairs.iter().any(|(key, _)| key.name == name) {
                 return Err(Problem::at(at, format!("`{name}` stands here a second time")).help("keep one of the two"));

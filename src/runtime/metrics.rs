@@ -78,6 +78,11 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Gauge
     made
 }
 
+fn rubric_changes(registry: &Registry) -> IntCounterVec {
+    let help = "Changes of rubric files at run time";
+    counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let r = Registry::new();
@@ -147,12 +152,7 @@ impl Default for Metrics {
             in_hand,
             rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
             rubric_judging: gauges(&r, "assize_rubric_judging", "1 while a version of the rubric judges", &["rubric"]),
-            rubric_changes: counters(
-                &r,
-                "assize_rubric_changes_total",
-                "Changes of rubric files at run time",
-                &["rubric", "result"],
-            ),
+            rubric_changes: rubric_changes(&r),
             store_errors: counters(&r, "assize_store_errors_total", "Database operations that failed", &["operation"]),
             registry: r,
         }

@@ -57,8 +57,11 @@ async fn mistakes_are_shown_all_at_once_with_their_lines() {
     let ran = run(&["rubric", "check", text(&file)]).await;
     assert_eq!(ran.code, Some(2), "{}{}", ran.out, ran.err);
     insta::assert_snapshot!(ran.out.replace(text(dir.path()), "rubrics"));
-    std::fs::write(&file, broken.replace("sampel", "sample").replace("answr", "answer").replace("rude: 2", "rude: 0.6"))
-        .expect("it can be written");
+    std::fs::write(
+        &file,
+        broken.replace("sampel", "sample").replace("answr", "answer").replace("rude: 2", "rude: 0.6"),
+    )
+    .expect("it can be written");
     let ran = run(&["rubric", "check", text(&file), "--json"]).await;
     let report: Value = serde_json::from_str(&ran.out).expect("JSON");
     assert_eq!((ran.code, report["warnings"].as_u64()), (Some(1), Some(2)), "{report}");
@@ -81,12 +84,18 @@ async fn a_new_rubric_can_be_checked_tested_shown_and_compared() {
     std::fs::write(&file, source.replace("simulated: false", "simulated: true")).expect("it can be written");
     let tested = run(&["rubric", "test", text(&file), "--judge", "sim", "--times", "3"]).await;
     assert_eq!(tested.code, Some(1), "{}", tested.out);
-    assert!(tested.out.contains("1 pass, 1 fail, 0 flip in 3 runs") && tested.out.contains("must fail, and passes"), "{}", tested.out);
+    assert!(
+        tested.out.contains("1 pass, 1 fail, 0 flip in 3 runs") && tested.out.contains("must fail, and passes"),
+        "{}",
+        tested.out
+    );
     let other = dir.path().join("other.yaml");
-    std::fs::write(&other, source.replace("pass: 0.5 ", "pass: 0.7 ").replace("title: \"warmth\"", "title: Warmth")).expect("it can be written");
+    std::fs::write(&other, source.replace("pass: 0.5 ", "pass: 0.7 ").replace("title: \"warmth\"", "title: Warmth"))
+        .expect("it can be written");
     let diff = run(&["rubric", "diff", text(&file), text(&other), "--json"]).await;
     let report: Value = serde_json::from_str(&diff.out).expect("JSON");
-    let keys: Vec<&str> = report["changes"].as_array().expect("a list").iter().filter_map(|c| c["key"].as_str()).collect();
+    let keys: Vec<&str> =
+        report["changes"].as_array().expect("a list").iter().filter_map(|c| c["key"].as_str()).collect();
     assert_eq!(keys, ["pass", "title"], "{report}");
     assert_ne!(report["from"], report["to"]);
     let shown = run(&["rubric", "show", text(&file), "--prompt"]).await;
@@ -105,7 +114,11 @@ async fn diff_shows_whose_verdicts_change() {
     std::fs::write(&files[0], of("0.1")).expect("it can be written");
     std::fs::write(&files[1], of("0.6")).expect("it can be written");
     let odd = "Sofas can be returned within 90 days and you get a voucher.";
-    let lines: Vec<String> = [traces::trace("good", "Sofas can be returned within 30 days."), traces::trace("odd", odd)].iter().map(Value::to_string).collect();
+    let lines: Vec<String> =
+        [traces::trace("good", "Sofas can be returned within 30 days."), traces::trace("odd", odd)]
+            .iter()
+            .map(Value::to_string)
+            .collect();
     let input = dir.path().join("t.jsonl");
     std::fs::write(&input, lines.join("\n")).expect("it can be written");
     let ran = run(&["rubric", "diff", text(&files[0]), text(&files[1]), "--trace-file", text(&input), "--json"]).await;
@@ -161,12 +174,24 @@ async fn an_edit_is_taken_while_the_service_runs_and_a_bad_one_is_not() {
     std::fs::write(&file, second.replace("checks", "chekcs")).expect("it can be written");
     let broken = until(&service, "unparsable", &version(&second)).await;
     let why = broken["why"].as_str().expect("a reason");
-    assert!(why.contains("0.yaml:2:1") && why.contains("did you mean `checks`") && why.contains("still judges"), "{why}");
-    let wrong = checked(0.7, "tests:\n  - {name: greets, trace: {input: Hi, output: Hello}, expect: {passed: false}}\n");
+    assert!(
+        why.contains("0.yaml:2:1") && why.contains("did you mean `checks`") && why.contains("still judges"),
+        "{why}"
+    );
+    let wrong =
+        checked(0.7, "tests:\n  - {name: greets, trace: {input: Hi, output: Hello}, expect: {passed: false}}\n");
     std::fs::write(&file, &wrong).expect("it can be written");
     let failing = until(&service, "failing_tests", &version(&second)).await;
     assert!(failing["why"].as_str().is_some_and(|why| why.contains("greets: must fail, and passes")), "{failing}");
-    let metrics = service.http.get(format!("{}/metrics", service.base)).send().await.expect("metrics").text().await.expect("text");
+    let metrics = service
+        .http
+        .get(format!("{}/metrics", service.base))
+        .send()
+        .await
+        .expect("metrics")
+        .text()
+        .await
+        .expect("text");
     for line in [
         "assize_rubric_state{rubric=\"a\",state=\"failing_tests\"} 1",
         "assize_rubric_state{rubric=\"a\",state=\"active\"} 0",
@@ -177,7 +202,11 @@ async fn an_edit_is_taken_while_the_service_runs_and_a_bad_one_is_not() {
     }
     service.send(&[traces::trace("t3", "Within 30 days.")]).await;
     let verdicts = service.verdicts(3).await;
-    assert_eq!(verdicts.iter().filter(|v| v.rubric_version == version(&second)).count(), 2, "the last good one judges on");
+    assert_eq!(
+        verdicts.iter().filter(|v| v.rubric_version == version(&second)).count(),
+        2,
+        "the last good one judges on"
+    );
     std::fs::write(&file, checked(0.8, "paused: true\n")).expect("it can be written");
     eventually("it is paused", || async { (entry(&service, "a").await["state"] == "paused").then_some(()) }).await;
     std::fs::write(&file, &wrong.replace("passed: false", "passed: true")).expect("it can be written");
@@ -252,7 +281,10 @@ impl Editor {
     async fn edit(&mut self, n: u32) {
         let file = self.dir.join("0.yaml");
         // What makes the version stands last: half of the file is a rubric too, but none that was ever meant.
-        let text = format!("name: a\nchecks: [failure_to_answer]\napplies_when:\n  service: [shop, v{n}]\npass: 0.{:03}1\n", n % 1000);
+        let text = format!(
+            "name: a\nchecks: [failure_to_answer]\napplies_when:\n  service: [shop, v{n}]\npass: 0.{:03}1\n",
+            n % 1000
+        );
         match self.draw(6) {
             0 | 1 => {
                 let fresh = self.dir.join(".0.yaml.swp");
@@ -309,7 +341,8 @@ async fn a_thousand_edits_lose_nothing_and_no_half_file_is_applied() {
     let verdicts = service.verdicts(sent).await;
     let traces: BTreeSet<&str> = verdicts.iter().map(|v| v.trace_id.as_str()).collect();
     assert_eq!(traces.len(), sent, "one verdict for each trace");
-    let strange: Vec<&str> = verdicts.iter().map(|v| v.rubric_version.as_str()).filter(|v| !editor.whole.contains(*v)).collect();
+    let strange: Vec<&str> =
+        verdicts.iter().map(|v| v.rubric_version.as_str()).filter(|v| !editor.whole.contains(*v)).collect();
     assert!(strange.is_empty(), "versions that nobody wrote: {strange:?}");
     let used: BTreeSet<&str> = verdicts.iter().map(|v| v.rubric_version.as_str()).collect();
     assert!(used.len() > 5, "reloads happened meanwhile: {}", used.len());

@@ -1,8 +1,8 @@
 //! `assize rubric check`: mistakes, oddities, cost.
 
 use super::super::{BAD_INPUT, Context};
-use super::sources::{self, Source};
 use super::cost::{self, Cost};
+use super::sources::{self, Source};
 use crate::config::Config;
 use crate::pipeline::trial;
 use crate::rubrics::error::{Problem, RubricError, Severity};
@@ -75,8 +75,9 @@ fn look(source: &Source, config: &Config) -> (Option<RubricError>, Option<Cost>)
 fn unreadable_tests(parsed: &Parsed) -> Vec<(usize, String)> {
     let why = |test| match trial::trace(test) {
         Err(why) => Some(why),
-        Ok(_) => trial::unknown_field(test)
-            .map(|field| format!("`{field}` is no field of native JSON and would become a tag; put it under `tags` if it is one")),
+        Ok(_) => trial::unknown_field(test).map(|field| {
+            format!("`{field}` is no field of native JSON and would become a tag; put it under `tags` if it is one")
+        }),
     };
     parsed.tests.iter().enumerate().filter_map(|(n, test)| Some((n, why(test)?))).collect()
 }

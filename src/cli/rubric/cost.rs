@@ -35,7 +35,7 @@ pub(super) fn of(rubric: &Rubric, tests: &[Test], config: &Config) -> Option<Cos
     let question_tokens = if asked.is_empty() { return None } else { sum as f64 / asked.len() as f64 };
     let each = rubric.panel.iter().map(|name| {
         let judge = config.judges.get(name)?;
-        let price = judge.price.clone().or_else(|| judges::list_price(&judge.model))?;
+        let price = judge.price.or_else(|| judges::list_price(&judge.model))?;
         Some((question_tokens * price.input_usd_per_million + REPLY_TOKENS * price.output_usd_per_million) / 1e6)
     });
     let usd = each.sum::<Option<f64>>().map(|one| one * 1_000.0);

@@ -54,7 +54,8 @@ pub(super) async fn run(args: &Args, as_json: bool, context: &Context) -> anyhow
     };
     if as_json {
         let verdicts = pairs.as_ref().map(|pairs| {
-            let differ: Vec<Value> = pairs.iter().filter(|p| differs(p)).map(|(a, b)| json!({"from": a.line(), "to": b.line()})).collect();
+            let differ: Vec<Value> =
+                pairs.iter().filter(|p| differs(p)).map(|(a, b)| json!({"from": a.line(), "to": b.line()})).collect();
             json!({"judged": pairs.len(), "differ": differ})
         });
         println!("{}", json!({"from": from.version, "to": to.version, "changes": found, "verdicts": verdicts}));

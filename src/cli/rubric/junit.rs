@@ -10,12 +10,21 @@ pub(super) fn report(suites: &[(String, Vec<Tried>)]) -> String {
         let skipped = all.iter().filter(|t| t.is_skipped()).count();
         let failed = all.iter().filter(|t| !t.is_skipped() && !t.is_passed()).count();
         let name = escaped(rubric);
-        writeln!(out, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\" skipped=\"{skipped}\">", all.len())
-            .expect("a String can be written");
+        writeln!(
+            out,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\" skipped=\"{skipped}\">",
+            all.len()
+        )
+        .expect("a String can be written");
         for tried in all {
             let ms: i64 = tried.verdicts.iter().map(|v| v.latency_ms).sum();
-            write!(out, "    <testcase classname=\"{name}\" name=\"{}\" time=\"{:.3}\"", escaped(&tried.test.name), ms as f64 / 1e3)
-                .expect("a String can be written");
+            write!(
+                out,
+                "    <testcase classname=\"{name}\" name=\"{}\" time=\"{:.3}\"",
+                escaped(&tried.test.name),
+                ms as f64 / 1e3
+            )
+            .expect("a String can be written");
             let why = escaped(&tried.why().unwrap_or_default());
             let rest = match (tried.is_skipped(), tried.is_passed()) {
                 (true, _) => format!("><skipped message=\"{why}\"/></testcase>"),

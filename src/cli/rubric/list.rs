@@ -65,7 +65,10 @@ pub(super) fn list(as_json: bool, context: &Context) -> anyhow::Result<ExitCode>
             entry.why().unwrap_or_else(|| of(&|r| r.title.clone())),
         ]
     });
-    println!("{}", table::render(&["rubric", "state", "version", "output", "panel", "checks", "tests", ""], rows.collect()));
+    println!(
+        "{}",
+        table::render(&["rubric", "state", "version", "output", "panel", "checks", "tests", ""], rows.collect())
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +82,10 @@ pub(super) async fn show(args: &ShowArgs, as_json: bool, context: &Context) -> a
         if as_json {
             println!("{}", json!({"messages": messages}));
         } else {
-            messages.iter().for_each(|m| println!("--- {}\n{}\n", m["role"].as_str().unwrap_or_default(), m["content"].as_str().unwrap_or_default()));
+            let said = |m: &Value, key: &str| m[key].as_str().unwrap_or_default().to_owned();
+            for message in &messages {
+                println!("--- {}\n{}\n", said(message, "role"), said(message, "content"));
+            }
         }
     } else if as_json {
         println!("{}", serde_json::to_string(&rubric)?);

@@ -44,7 +44,11 @@ pub(super) struct Args {
 fn label(text: &str) -> Result<(String, f64), String> {
     let (label, score) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write polite=1"))?;
     let score: f64 = score.parse().map_err(|_| format!("`{score}` is not a number"))?;
-    if (0.0..=1.0).contains(&score) { Ok((label.to_owned(), score)) } else { Err("give a score from 0 to 1".to_owned()) }
+    if (0.0..=1.0).contains(&score) {
+        Ok((label.to_owned(), score))
+    } else {
+        Err("give a score from 0 to 1".to_owned())
+    }
 }
 
 /// What the file is about.
@@ -101,7 +105,11 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         bail!("{why}");
     }
     let title = ask(&args.title, "title for people", &name.replace('_', " "))?;
-    let question = ask(&args.question, "what is asked about the answer, so that yes is good", &format!("Is the answer good: {title}?"))?;
+    let question = ask(
+        &args.question,
+        "what is asked about the answer, so that yes is good",
+        &format!("Is the answer good: {title}?"),
+    )?;
     let kind = if args.labels.is_empty() { "boolean" } else { "category" };
     let output = ask(&args.output, "output: boolean, score or category", kind)?;
     if !["boolean", "score", "category"].contains(&output.as_str()) {
@@ -112,7 +120,8 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         ("category", 1) => bail!("a category needs two labels or more, as in --labels polite=1,rude=0"),
         _ => args.labels.clone(),
     };
-    let requires = if args.requires.is_empty() { vec!["question".to_owned(), "answer".to_owned()] } else { args.requires.clone() };
+    let requires =
+        if args.requires.is_empty() { vec!["question".to_owned(), "answer".to_owned()] } else { args.requires.clone() };
     if let Some(wrong) = requires.iter().find(|r| !Variable::IN_PROMPTS.iter().any(|v| v.as_str() == *r)) {
         let known: Vec<&str> = Variable::IN_PROMPTS.iter().map(|v| v.as_str()).collect();
         bail!("`{wrong}` is not an input; there are {}", known.join(", "));
@@ -210,9 +219,11 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_used_and_has_nothing_odd() {
-        for (output, labels) in
-            [("boolean", vec![]), ("score", vec![]), ("category", vec![("kind".to_owned(), 1.0), ("curt, cold".to_owned(), 0.25)])]
-        {
+        for (output, labels) in [
+            ("boolean", vec![]),
+            ("score", vec![]),
+            ("category", vec![("kind".to_owned(), 1.0), ("curt, cold".to_owned(), 0.25)]),
+        ] {
             let plan = Plan {
                 name: "x".to_owned(),
                 title: "It's \"good\": yes # no".to_owned(),

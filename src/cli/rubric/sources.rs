@@ -79,8 +79,10 @@ pub(super) fn usable(sources: Vec<Source>) -> anyhow::Result<Vec<(PathBuf, Parse
     match bad.first() {
         None => Ok(good),
         Some(first) => {
-            bad.iter().for_each(|error| eprintln!("{}\n", error.render(is_terminal())));
-            bail!("{}", first)
+            for error in &bad {
+                eprintln!("{}\n", error.render(is_terminal()));
+            }
+            bail!("{first}")
         }
     }
 }
@@ -101,7 +103,8 @@ pub(super) async fn one(given: &str, config: &Config, context: &Context) -> anyh
         let database = Database::open(&context.config()?, None).await?;
         let found = database.store.rubric_version(name, &version).await;
         database.close().await;
-        let rubric = found?.with_context(|| format!("{name} {version} is not stored; /api/v1/rubrics and verdicts name versions"))?;
+        let rubric = found?
+            .with_context(|| format!("{name} {version} is not stored; /api/v1/rubrics and verdicts name versions"))?;
         return Ok((format!("{name} {version}"), rubric));
     }
     let (path, parsed) = usable(read(&[given.to_owned()], config)?)?.swap_remove(0);

@@ -62,10 +62,16 @@ async fn try_all(args: &Args, config: Config, rubrics: Vec<(PathBuf, Parsed)>) -
     for (path, parsed) in rubrics.iter().filter(|_| !simulated) {
         let missing = parsed.rubric.panel.iter().find(|name| !config.judges.contains_key(*name));
         if parsed.rubric.prompt.is_some() && parsed.rubric.panel.is_empty() {
-            bail!("{}: no judge is configured; set OPENAI_API_KEY, add [judges.NAME], or use --judge sim", path.display());
+            bail!(
+                "{}: no judge is configured; set OPENAI_API_KEY, add [judges.NAME], or use --judge sim",
+                path.display()
+            );
         }
         if let Some(name) = missing {
-            bail!("{}: its panel names the judge `{name}`, which is not configured; add [judges.{name}]", path.display());
+            bail!(
+                "{}: its panel names the judge `{name}`, which is not configured; add [judges.{name}]",
+                path.display()
+            );
         }
     }
     let is_simulated = simulated || trial::is_simulated(&config);
@@ -150,11 +156,9 @@ fn as_text(suites: &Suites, times: u32) -> String {
     let flips = if times > 1 { format!(", {flips} flip in {times} runs") } else { String::new() };
     let skipped = if skipped > 0 { format!(", {skipped} skipped (simulated: false)") } else { String::new() };
     let header = ["rubric", "test", "expected", "got", ""];
-    let whys: String = whys.iter().map(|why| format!("\n{why}")).collect();
-    format!(
-        "{}\n{whys}\n{passed} pass, {failed} fail{skipped}{flips}; {cost:.4} USD",
-        table::render(&header, rows)
-    )
+    whys.insert(0, table::render(&header, rows));
+    let table = whys.join("\n");
+    format!("{table}\n\n{passed} pass, {failed} fail{skipped}{flips}; {cost:.4} USD")
 }
 
 fn to_json(suites: &Suites) -> Value {
