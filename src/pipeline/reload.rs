@@ -69,13 +69,16 @@ async fn settled(app: &Arc<App>, taken: Option<&Folder>) -> Option<Folder> {
     if taken == Some(&last) {
         return None;
     }
+    let mut since = tokio::time::Instant::now();
     loop {
-        tokio::time::sleep(if last.may_be_unfinished() { SETTLE_UNFINISHED } else { SETTLE }).await;
+        tokio::time::sleep(SETTLE).await;
         let now = read(app).await?;
-        if now == last {
+        let needed = if now.may_be_unfinished() { SETTLE_UNFINISHED } else { SETTLE };
+        if now != last {
+            (last, since) = (now, tokio::time::Instant::now());
+        } else if since.elapsed() >= needed {
             return (taken != Some(&now)).then_some(now);
         }
-        last = now;
     }
 }
 

@@ -284,3 +284,23 @@ pub fn variable_table() -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands between two marks of the README.
+    fn part<'a>(text: &'a str, name: &str) -> &'a str {
+        let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+        text.split_once(&open).and_then(|(_, rest)| rest.split_once(&close)).map_or("", |(part, _)| part)
+    }
+
+    #[test]
+    fn the_readme_has_these_tables() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/rubrics/README.md");
+        let text = std::fs::read_to_string(path).expect("rubrics/README.md is there");
+        for (name, table) in [("keys", key_table()), ("variables", variable_table())] {
+            assert_eq!(part(&text, name), table, "put this between the marks `{name}`:\n{table}");
+        }
+    }
+}

@@ -78,6 +78,12 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Gauge
     made
 }
 
+fn in_hand(registry: &Registry) -> IntGauge {
+    let made = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
 fn rubric_changes(registry: &Registry) -> IntCounterVec {
     let help = "Changes of rubric files at run time";
     counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
@@ -95,8 +101,7 @@ impl Default for Metrics {
             .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
         let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
         r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
-        let in_hand = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
-        r.register(Box::new(in_hand.clone())).expect("names are unique");
+        let in_hand = in_hand(&r);
         let spans_late = IntCounter::new("assize_spans_late_total", "Spans that came after their trace was decided on")
             .expect("names are valid");
         r.register(Box::new(spans_late.clone())).expect("names are unique");
