@@ -11,11 +11,12 @@ use crate::domain::rubric::{Output, Rubric, Variable};
 use crate::domain::rung::{Rung, Traits};
 use crate::domain::trace::Trace;
 use minijinja::{Environment, UndefinedBehavior, Value};
+use regex::Regex;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 /// Why no prompt could be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +57,7 @@ pub struct TemplateProblem {
 /// that can be found at once; an included file is checked by itself.
 #[must_use]
 pub fn check_template(template: &str) -> Vec<TemplateProblem> {
-    let environment = environment();
-    let parsed = match environment.template_from_str(template) {
+    let parsed = match LOOKING.template_from_str(template) {
         Ok(parsed) => parsed,
         Err(error) => {
             let message = error.detail().unwrap_or("it is not a template").to_owned();
@@ -74,14 +74,37 @@ pub fn check_template(template: &str) -> Vec<TemplateProblem> {
         help: format!("known are {}", known.join(", ")),
         span: in_tags(template, name).unwrap_or(0..0),
     };
-    unknown.into_iter().map(of).collect()
+    let mut found: Vec<TemplateProblem> = unknown.into_iter().map(of).collect();
+    // Names before a bracket are not in the list above.
+    found.extend(parts_wanted(template).into_iter().map(bare));
+    if found.is_empty() {
+        let given: BTreeMap<String, String> = all.iter().map(|name| (name.clone(), name.clone())).collect();
+        let error = parsed.render(&given).err().filter(|e| e.kind() == minijinja::ErrorKind::UndefinedError);
+        found.extend(error.map(|error| bare(error.range().unwrap_or(0..0))));
+    }
+    found
+}
+
+/// A variable of which a part is wanted.
+fn bare(span: Range<usize>) -> TemplateProblem {
+    TemplateProblem {
+        message: "a part of a variable is wanted here, and there is none: each is one text".to_owned(),
+        help: "use variables bare, as in `{{ answer }}`".to_owned(),
+        span,
+    }
+}
+
+/// Places in tags where something stands before a bracket.
+fn parts_wanted(template: &str) -> Vec<Range<usize>> {
+    static SUBSCRIPT: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\{[{%][^}%]*?(\w+\s*\[)").expect("a fixed pattern compiles"));
+    SUBSCRIPT.captures_iter(template).filter_map(|found| Some(found.get(1)?.range())).collect()
 }
 
 /// Variables that reach the judge without the marks around them, because a filter or a slice has changed the text.
 #[must_use]
 pub fn without_marks(template: &str) -> Vec<(Variable, Range<usize>)> {
-    let environment = environment();
-    let Ok(parsed) = environment.template_from_str(template) else { return Vec::new() };
+    let Ok(parsed) = LOOKING.template_from_str(template) else { return Vec::new() };
     let names = parsed.undeclared_variables(false);
     let used = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str()));
     let text = |v: Variable| fenced(v, "0123456789abcdef", &format!("the {v}, of some length"));
@@ -132,8 +155,7 @@ fn word_in(text: &str, word: &str) -> Option<usize> {
 /// Whether a template uses a variable.
 #[must_use]
 pub fn uses_variable(template: &str, name: &str) -> bool {
-    let environment = environment();
-    environment.template_from_str(template).is_ok_and(|t| t.undeclared_variables(false).contains(name))
+    LOOKING.template_from_str(template).is_ok_and(|t| t.undeclared_variables(false).contains(name))
 }
 
 /// The inputs of a trace by variable; those that it lacks are left out.
@@ -228,6 +250,9 @@ fn pretty<T: serde::Serialize>(items: &[T], reversed: bool) -> Option<String> {
     }
     (!items.is_empty()).then(|| serde_json::to_string_pretty(&listed).unwrap_or_default())
 }
+
+/// For templates that are only looked at: making one for each would cost more than parsing.
+static LOOKING: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
@@ -578,7 +603,7 @@ mod tests {
     fn unknown_variables_are_found_at_load() {
         let found = check_template("Is {{ answr }} so, {% if histry %}x{% endif %}?");
         let places: Vec<_> = found.iter().map(|p| p.span.clone()).collect();
-        assert_eq!(places, [6..11, 22..28], "{found:?}");
+        assert_eq!(places, [6..11, 25..31], "{found:?}");
         assert!(found[0].message.contains("answr") && found[0].help.contains("question"), "{found:?}");
         assert_eq!(check_template("{% for %}").len(), 1);
         assert_eq!(check_template("{{ metadata }} {% if history %}{{ history }}{% endif %}"), []);
@@ -589,7 +614,9 @@ mod tests {
         let damaged = |t: &str| without_marks(t).into_iter().map(|(v, _)| v).collect::<Vec<_>>();
         assert_eq!(damaged("{{ question }} {% if history %}{{ history }}{% endif %} {{ answer }} {{ answer }}"), []);
         assert_eq!(damaged("{{ question }} {{ answer | upper }}"), [Variable::Answer]);
-        assert_eq!(damaged("{{ answer[:30] }}"), [Variable::Answer]);
+        for part in ["{{ answer[:30] }}", "{{ answer.text }}", "{{ anser[:30] }}"] {
+            assert_eq!(check_template(part).len(), 1, "{part}");
+        }
         assert_eq!(damaged("{{ answer }} {{ answer | length }}"), []);
         assert_eq!(damaged("{% if context %}x{% endif %}{{ answer }}"), []);
     }

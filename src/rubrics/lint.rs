@@ -289,7 +289,7 @@ mod tests {
             (
                 "prompt: |",
                 "examples: [{input: {answer: Please.}, verdict: rude}]\nprompt: |",
-                "6:47",
+                "6:48",
                 "the test in line 11",
             ),
         ] {

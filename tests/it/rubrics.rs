@@ -209,7 +209,7 @@ async fn an_edit_is_taken_while_the_service_runs_and_a_bad_one_is_not() {
     );
     std::fs::write(&file, checked(0.8, "paused: true\n")).expect("it can be written");
     eventually("it is paused", || async { (entry(&service, "a").await["state"] == "paused").then_some(()) }).await;
-    std::fs::write(&file, &wrong.replace("passed: false", "passed: true")).expect("it can be written");
+    std::fs::write(&file, wrong.replace("passed: false", "passed: true")).expect("it can be written");
     until(&service, "active", &version(&wrong)).await;
 }
 
