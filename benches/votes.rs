@@ -12,7 +12,7 @@ mod data;
 use assize::config::Ambient;
 use assize::domain::job::Job;
 use assize::domain::panel::PanelModel;
-use assize::domain::rubric::{AppliesWhen, Ask, Better, Combine, Output, Rubric};
+use assize::domain::rubric::{Ask, Better, Combine, Output, Rubric};
 use assize::domain::verdict::{Evaluation, FINAL, Stopped, Vote};
 use assize::judge::combine::combine;
 use assize::judge::panel::{self, Known};

@@ -9,7 +9,7 @@ use super::template;
 use super::yaml::Node;
 use crate::domain::rubric::{Better, Example, Output, Rubric, Variable};
 use crate::domain::words::numbers;
-use crate::judge::prompt::{uses_variable, without_marks};
+use crate::judge::template::{uses_variable, without_marks};
 use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::error::Problem;
 use super::parse::{File, Test};
 use super::yaml::Node;
 use crate::domain::rubric::{Ask, CheckSpec, Output, Variable};
-use crate::judge::prompt::uses_variable;
+use crate::judge::template::uses_variable;
 use serde_json::Value;
 use std::ops::Range;
 

@@ -5,7 +5,7 @@
 
 use super::error::Problem;
 use super::yaml::Node;
-use crate::judge::prompt::check_template;
+use crate::judge::template::check_template;
 use regex::Regex;
 use std::collections::BTreeMap;
 use std::ops::Range;
