@@ -12,7 +12,7 @@ mod data;
 use assize::config::Ambient;
 use assize::domain::job::Job;
 use assize::domain::panel::PanelModel;
-use assize::domain::rubric::{AppliesWhen, Ask, Better, Combine, Output, Rubric};
+use assize::domain::rubric::{Ask, Better, Combine, Output, Rubric};
 use assize::domain::verdict::{Evaluation, FINAL, Stopped, Vote};
 use assize::judge::combine::combine;
 use assize::judge::panel::{self, Known};
@@ -186,24 +186,15 @@ fn best_on(set: &Set, items: &[usize]) -> usize {
 fn rubric(set: &Set, ask: Ask, stop_at: Option<f64>) -> Rubric {
     Rubric {
         name: set.name.to_owned(),
-        title: String::new(),
         version: "bench".to_owned(),
-        applies_when: AppliesWhen::default(),
         sample: 1.0,
-        checks: Vec::new(),
         panel: set.judges.clone(),
         combine: Combine::Weighted,
         ask,
         stop_at,
-        swap_positions: false,
-        batch_hours: None,
-        feedback: false,
-        alert: assize::domain::rubric::AlertRule::default(),
         output: Output::Boolean { better: Better::Higher },
         pass: 0.5,
-        prompt: None,
-        examples: Vec::new(),
-        source: String::new(),
+        ..Rubric::default()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::judge::panel::Known;
 use crate::judge::prompt::Templates;
 use crate::llm::client::ClientError;
 use crate::llm::judges::Judges;
-use crate::rubrics::catalog::{Catalog, CatalogError};
+use crate::rubrics::catalog::{Catalog, CatalogError, Entry, State};
 use crate::runtime::metrics::Metrics;
 use crate::sinks::{self, SinkError};
 use crate::store::ledger::Ledger;
@@ -113,8 +113,8 @@ impl Bench {
     pub fn build(config: Config, clock: Arc<dyn Clock>, store: Option<Store>) -> Result<Self, AppError> {
         let names: Vec<&str> = config.judges.keys().map(String::as_str).collect();
         let catalog = Catalog::load(&config.rubrics.dir, &config.panels, &names)?;
-        let bench = Self { rubrics: ArcSwap::from_pointee(catalog), ..Self::without_rubrics(config, clock, store)? };
-        bench.show_rubric_states();
+        let bench = Self::without_rubrics(config, clock, store)?;
+        bench.take_rubrics(catalog);
         Ok(bench)
     }
 
@@ -152,21 +152,56 @@ impl Bench {
         Known { weights: &self.weights, model }
     }
 
-    /// Puts each rubric's state into the metrics and the log.
-    fn show_rubric_states(&self) {
-        for (name, state) in self.rubrics.load().states() {
-            for word in ["active", "no_judge", "broken"] {
-                let value = f64::from(u8::from(word == state.as_str()));
-                self.metrics.rubric_state.with_label_values(&[name.as_str(), word]).set(value);
+    /// Judges by these rubrics from now on. Metrics show their states; the log tells what has changed.
+    pub fn take_rubrics(&self, next: Catalog) {
+        let before = self.rubrics.swap(Arc::new(next));
+        let now = self.rubrics.load();
+        for name in before.entries().keys().filter(|name| !now.entries().contains_key(*name)) {
+            tracing::info!(rubric = name, "rubric is gone");
+            for word in State::WORDS {
+                drop(self.metrics.rubric_state.remove_label_values(&[name.as_str(), word]));
             }
-            match state {
-                crate::rubrics::catalog::State::Active => {}
-                crate::rubrics::catalog::State::NoJudge(why) => {
-                    tracing::warn!(rubric = name, why, "rubric does not judge");
-                }
-                crate::rubrics::catalog::State::Broken(error) => {
-                    tracing::error!(rubric = name, %error, "rubric cannot be used");
-                }
+            drop(self.metrics.rubric_judging.remove_label_values(&[name.as_str()]));
+        }
+        for (name, entry) in now.entries() {
+            self.show(name, entry);
+            self.tell(name, entry, before.entries().get(name));
+        }
+    }
+
+    fn show(&self, name: &str, entry: &Entry) {
+        for word in State::WORDS {
+            let value = f64::from(u8::from(word == entry.state.as_str()));
+            self.metrics.rubric_state.with_label_values(&[name, word]).set(value);
+        }
+        let judging = f64::from(u8::from(entry.judging.is_some()));
+        self.metrics.rubric_judging.with_label_values(&[name]).set(judging);
+    }
+
+    fn tell(&self, name: &str, entry: &Entry, before: Option<&Entry>) {
+        let version = |entry: &Entry| entry.judging.as_ref().map(|r| r.version.clone());
+        if before.is_some_and(|b| b.state == entry.state && version(b) == version(entry)) {
+            return;
+        }
+        let (state, why, judging) = (entry.state.as_str(), entry.why(), version(entry));
+        let counted = |result: &str| {
+            if before.is_some() {
+                self.metrics.rubric_changes.with_label_values(&[name, result]).inc();
+            }
+        };
+        match &entry.state {
+            State::Active => {
+                counted("taken");
+                tracing::info!(rubric = name, version = judging, from = before.and_then(version), "rubric is taken");
+            }
+            State::Paused => {
+                counted("taken");
+                tracing::info!(rubric = name, "rubric is paused");
+            }
+            State::NoJudge(_) => tracing::warn!(rubric = name, why, "rubric does not judge"),
+            State::FailingTests(_) | State::Unparsable(_) => {
+                counted("refused");
+                tracing::error!(rubric = name, state, why, judging, "rubric file is not taken");
             }
         }
     }

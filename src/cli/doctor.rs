@@ -4,10 +4,12 @@ use super::{Context, database::Database, table};
 use crate::app::Bench;
 use crate::config::{Config, DatadogMode};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::rubrics::catalog::State;
 use crate::runtime::http;
 use crate::server::Guard;
 use crate::sinks;
 use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +55,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
         Err(error) => findings.say("tokens", false, error.to_string()),
     }
     database(&config, &mut findings).await;
-    rubrics(&config, &mut findings);
+    rubrics(&config, &mut findings).await;
     judges(&config, &mut findings).await;
     datadog(&config, &mut findings).await;
     channels(&config, &mut findings);
@@ -157,17 +159,38 @@ fn channels(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn rubrics(config: &Config, findings: &mut Findings) {
-    match Bench::build(config.clone(), Arc::new(SystemClock), None) {
-        Ok(bench) => {
-            for (name, state) in bench.rubrics.load().states() {
-                let version = bench.rubrics.load().active().iter().find(|r| r.name == *name).map(|r| r.version.clone());
-                let detail = state.why().unwrap_or_else(|| format!("active, {}", version.unwrap_or_default()));
-                findings.say(format!("rubric {name}"), state.why().is_none(), detail);
+/// The files here, and what the running service says of its own.
+async fn rubrics(config: &Config, findings: &mut Findings) {
+    let bench = match Bench::build(config.clone(), Arc::new(SystemClock), None) {
+        Ok(bench) => bench,
+        Err(error) => return findings.say("rubrics", false, error.to_string()),
+    };
+    let running = running_states(config).await;
+    for (name, entry) in bench.rubrics.load().entries() {
+        let version = entry.judging.as_ref().map(|rubric| rubric.version.clone());
+        let here = entry.state.why().unwrap_or_else(|| format!("active, {}", version.unwrap_or_default()));
+        let (ok, detail) = match running.get(name).map(String::as_str) {
+            Some("active") | None => (entry.state.why().is_none() || entry.state == State::Paused, here),
+            Some("paused") => (true, here),
+            Some(word) => {
+                (false, format!("{here}; the running service says {word}: its log and /api/v1/rubrics say why"))
             }
-        }
-        Err(error) => findings.say("rubrics", false, error.to_string()),
+        };
+        findings.say(format!("rubric {name}"), ok, detail);
     }
+}
+
+/// The states of rubrics in the service that listens here, by its metrics; none when there is no such service.
+async fn running_states(config: &Config) -> BTreeMap<String, String> {
+    let url = format!("http://{}/metrics", config.server.listen);
+    let Ok(client) = http::client(Duration::from_secs(2)) else { return BTreeMap::new() };
+    let Ok(response) = client.get(url).send().await else { return BTreeMap::new() };
+    let text = response.text().await.unwrap_or_default();
+    let one = |line: &str| {
+        let (name, rest) = line.strip_prefix("assize_rubric_state{rubric=\"")?.split_once("\",state=\"")?;
+        Some((name.to_owned(), rest.strip_suffix("\"} 1")?.to_owned()))
+    };
+    text.lines().filter_map(one).collect()
 }
 
 /// Says when a judge's cost cannot be counted.
@@ -180,7 +203,7 @@ fn price(judge: &crate::config::Judge) -> &'static str {
 async fn judges(config: &Config, findings: &mut Findings) {
     if config.judges.is_empty() {
         let needed = Bench::build(config.clone(), Arc::new(SystemClock), None)
-            .is_ok_and(|b| b.rubrics.load().states().values().any(|s| s.as_str() == "no_judge"));
+            .is_ok_and(|b| b.rubrics.load().entries().values().any(|e| e.state.as_str() == "no_judge"));
         findings.say(
             "judges",
             !needed,

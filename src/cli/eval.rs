@@ -3,25 +3,24 @@
 use super::input::{self, Input};
 use super::{BAD_INPUT, Context, table};
 use crate::app::Bench;
-use crate::config::{Config, Judge};
+use crate::config::Config;
 use crate::domain::clock::SystemClock;
-use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, Rubric};
+use crate::domain::rubric::{CheckKind, CheckSpec, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
-use crate::llm::sim::{Faults, Sim};
-use crate::pipeline::{estimate, offline};
+use crate::llm::sim::Sim;
+use crate::pipeline::{estimate, offline, trial};
 use crate::rubrics::catalog::State;
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
 use futures_util::stream::{self, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -101,23 +100,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 
 /// Starts the simulated judge and configures a panel of two of it.
 pub(super) async fn simulated(config: &mut Config, life: &Lifecycle) -> anyhow::Result<Sim> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot open a port for the simulated judge")?;
-    let base = format!("http://{}/v1", listener.local_addr()?);
-    config.judges = ["sim-large", "sim-small"]
-        .map(|model| {
-            let judge = Judge { model: model.to_owned(), base_url: Some(base.clone()), ..Judge::default() };
-            (model.to_owned(), judge)
-        })
-        .into();
-    config.panels = BTreeMap::from([("default".to_owned(), config.judges.keys().cloned().collect())]);
-    let sim = Sim::new(Faults::default());
-    let (router, stop) = (sim.router(), life.soft.clone());
-    life.spawn("sim", async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-            tracing::error!(%error, "the simulated judge stopped");
-        }
-    });
-    Ok(sim)
+    trial::simulated(config, life).await.context("cannot open a port for the simulated judge")
 }
 
 async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<Verdict>> {
@@ -132,18 +115,19 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<
         if only_checks { Bench::without_rubrics(config, clock, None)? } else { Bench::build(config, clock, None)? };
     if !only_checks {
         let catalog = bench.rubrics.load();
-        for (name, state) in catalog.states() {
-            if let Some(why) = state.why().filter(|_| named.is_empty() || named.contains(&name)) {
+        for (name, entry) in catalog.entries() {
+            if let Some(why) = entry.why().filter(|_| named.is_empty() || named.contains(&name)) {
                 // Green without the rubric that somebody just broke would be a lie.
-                if matches!(state, State::Broken(_)) {
+                if let State::Unparsable(error) = &entry.state {
+                    eprintln!("{}", error.render(std::io::stderr().is_terminal()));
                     bail!("rubric {name} cannot be used: {why}");
                 }
                 eprintln!("rubric {name} does not judge: {why}");
             }
         }
         for name in &named {
-            if !catalog.states().contains_key(*name) {
-                let known: Vec<&str> = catalog.states().keys().map(String::as_str).collect();
+            if !catalog.entries().contains_key(*name) {
+                let known: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
                 bail!("there is no rubric `{name}`; there are {}", known.join(", "));
             }
         }
@@ -177,24 +161,11 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
     };
     Ok(Rubric {
         name: format!("check:{name}"),
-        title: String::new(),
         version: concat!("assize ", env!("CARGO_PKG_VERSION")).to_owned(),
-        applies_when: AppliesWhen::default(),
         sample: 1.0,
         checks: vec![CheckSpec { kind, fail_below: None, pass_above: None }],
-        panel: Vec::new(),
-        combine: Combine::default(),
-        ask: crate::domain::rubric::Ask::default(),
-        stop_at: None,
-        swap_positions: false,
-        batch_hours: None,
-        feedback: false,
-        alert: crate::domain::rubric::AlertRule::default(),
-        output: Output::default(),
         pass: 0.5,
-        prompt: None,
-        examples: Vec::new(),
-        source: String::new(),
+        ..Rubric::default()
     })
 }
 

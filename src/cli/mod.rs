@@ -17,6 +17,7 @@ mod labels;
 mod migrate;
 mod queue;
 mod report;
+mod rubric;
 mod serve;
 mod sim;
 mod table;
@@ -58,6 +59,8 @@ enum Command {
     Alerts(alerts::Args),
     /// Look at work that waits
     Queue(queue::Args),
+    /// Work on rubric files: check, test, compare, begin one
+    Rubric(rubric::Args),
     /// Bring the database's tables up to date
     Migrate(migrate::Args),
     /// Look for what is wrong with configuration, database, rubrics, judges and sinks
@@ -127,6 +130,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Labels(args) => labels::run(args, context).await,
         Command::Alerts(args) => alerts::run(args, context).await,
         Command::Queue(args) => queue::run(args, context).await,
+        Command::Rubric(args) => rubric::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Health(args) => health::run(args, context).await,

@@ -79,11 +79,37 @@ pub struct Config {
 pub struct Rubrics {
     /// Folder of `*.yaml` files, one a rubric.
     pub dir: PathBuf,
+    /// What a changed file must do before the running service judges by it.
+    pub gate: Gate,
+    /// Who judges its tests.
+    pub gate_judge: GateJudge,
+}
+
+/// What a changed rubric file must do to be taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// It must parse.
+    Parse,
+    /// And its tests must pass.
+    #[default]
+    Tests,
+}
+
+/// Who judges a changed rubric's tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateJudge {
+    /// The rubric's own panel.
+    #[default]
+    Configured,
+    /// The simulated judge, which costs nothing and knows little.
+    Sim,
 }
 
 impl Default for Rubrics {
     fn default() -> Self {
-        Self { dir: PathBuf::from("rubrics") }
+        Self { dir: PathBuf::from("rubrics"), gate: Gate::default(), gate_judge: GateJudge::default() }
     }
 }
 

@@ -90,7 +90,7 @@ fn is_w3c_span(id: &str) -> bool {
 }
 
 /// Fields that have a place; all others that are scalar become tags.
-const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "trace_id",
     "span_id",
     "parent_id",

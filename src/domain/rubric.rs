@@ -31,6 +31,8 @@ pub enum Variable {
     ToolCalls,
     /// The JSON Schema that the answer had to have.
     Schema,
+    /// Labels and figures of the trace.
+    Metadata,
     /// The claims of the answer, in rubrics with `output: {type: claims}`.
     Claims,
     /// The answer (as `answer`); the interface's word in `requires`.
@@ -41,7 +43,7 @@ pub enum Variable {
 
 impl Variable {
     /// The names that a prompt may use.
-    pub const IN_PROMPTS: [Self; 9] = [
+    pub const IN_PROMPTS: [Self; 10] = [
         Self::Question,
         Self::Answer,
         Self::Context,
@@ -50,6 +52,7 @@ impl Variable {
         Self::Tools,
         Self::ToolCalls,
         Self::Schema,
+        Self::Metadata,
         Self::Claims,
     ];
 
@@ -65,9 +68,30 @@ impl Variable {
             Self::Tools => "tools",
             Self::ToolCalls => "tool_calls",
             Self::Schema => "schema",
+            Self::Metadata => "metadata",
             Self::Claims => "claims",
             Self::Output => "output",
             Self::Input => "input",
+        }
+    }
+
+    /// What it is, for people who write rubrics.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Question | Self::Input => "the last user message",
+            Self::Answer | Self::Output => "the output's text",
+            Self::Context => "the documents that have text, each as `[id] text`",
+            Self::History => "earlier messages, a line each",
+            Self::System => "the system instructions",
+            Self::Tools => "tools that were offered, as JSON",
+            Self::ToolCalls => "tools that were run, in order, with arguments, results and errors, as JSON",
+            Self::Schema => "the JSON Schema that was asked for",
+            Self::Metadata => {
+                "labels and figures of the trace as JSON: service, environment, feature, prompt, model, tenant, status, \
+                 finish_reason, latency_ms, tags, those that are known"
+            }
+            Self::Claims => "the claims of the answer, a line each with its id; only with `output: {type: claims}`",
         }
     }
 }
@@ -267,7 +291,7 @@ pub struct Example {
 }
 
 /// A rubric, checked and ready.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rubric {
     /// Its name; also the label in Datadog.
     pub name: String,
@@ -305,6 +329,9 @@ pub struct Rubric {
     pub alert: AlertRule,
     /// What judges are asked for.
     pub output: Output,
+    /// Whether a judge may say that it cannot tell.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub abstain: bool,
     /// The score from which on it passes.
     pub pass: f64,
     /// Template of the question to the judges.

@@ -10,3 +10,4 @@ pub mod logprobs;
 pub mod panel;
 pub mod prompt;
 pub mod reply;
+pub mod template;

@@ -196,24 +196,14 @@ mod tests {
     fn rubric(stop_at: Option<f64>, combine: Combine) -> Rubric {
         Rubric {
             name: "r".to_owned(),
-            title: String::new(),
             version: "v".to_owned(),
-            applies_when: crate::domain::rubric::AppliesWhen::default(),
             sample: 1.0,
-            checks: Vec::new(),
             panel: ["a", "b", "c"].map(str::to_owned).to_vec(),
             combine,
             ask: Ask::InTurn,
             stop_at,
-            swap_positions: false,
-            batch_hours: None,
-            feedback: false,
-            alert: crate::domain::rubric::AlertRule::default(),
-            output: crate::domain::rubric::Output::default(),
             pass: 0.5,
-            prompt: None,
-            examples: Vec::new(),
-            source: String::new(),
+            ..Rubric::default()
         }
     }
 

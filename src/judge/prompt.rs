@@ -40,30 +40,6 @@ pub enum PromptError {
     },
 }
 
-/// Checks a template at load: it must parse, and use known variables only.
-///
-/// # Errors
-/// What is wrong, with the known variables.
-pub fn check_template(template: &str) -> Result<(), String> {
-    let environment = environment();
-    let parsed = environment.template_from_str(template).map_err(|e| e.to_string())?;
-    let known: Vec<&str> = Variable::IN_PROMPTS.iter().map(|v| v.as_str()).collect();
-    let mut unknown: Vec<String> =
-        parsed.undeclared_variables(false).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
-    unknown.sort();
-    match unknown.first() {
-        None => Ok(()),
-        Some(name) => Err(format!("`{{{{ {name} }}}}` is not a variable; known are {}", known.join(", "))),
-    }
-}
-
-/// Whether a template uses a variable.
-#[must_use]
-pub fn uses_variable(template: &str, name: &str) -> bool {
-    let environment = environment();
-    environment.template_from_str(template).is_ok_and(|t| t.undeclared_variables(false).contains(name))
-}
-
 /// The inputs of a trace by variable; those that it lacks are left out.
 #[must_use]
 pub fn inputs(trace: &Trace) -> BTreeMap<Variable, String> {
@@ -93,7 +69,24 @@ fn listed(trace: &Trace, reversed: bool) -> BTreeMap<Variable, String> {
     put(Variable::ToolCalls, pretty(&trace.view.tool_calls, false));
     let schema = trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null());
     put(Variable::Schema, schema.map(ToString::to_string));
+    put(Variable::Metadata, metadata(trace));
     found
+}
+
+/// Labels and figures of a trace.
+fn metadata(trace: &Trace) -> Option<String> {
+    let view = &trace.view;
+    let mut all = json!({
+        "service": view.service, "environment": view.environment, "feature": view.feature, "prompt": view.prompt.name,
+        "prompt_version": view.prompt.version, "model": view.model, "tenant": view.tenant, "status": view.status,
+        "finish_reason": view.finish_reason, "latency_ms": trace.latency_ms(),
+    });
+    let map = all.as_object_mut()?;
+    map.retain(|_, value| !value.is_null());
+    if !view.tags.is_empty() {
+        map.insert("tags".to_owned(), json!(view.tags));
+    }
+    serde_json::to_string_pretty(&all).ok()
 }
 
 /// Whether the trace has what a rubric requires; the first that it lacks otherwise.
@@ -140,7 +133,7 @@ fn pretty<T: serde::Serialize>(items: &[T], reversed: bool) -> Option<String> {
     (!items.is_empty()).then(|| serde_json::to_string_pretty(&listed).unwrap_or_default())
 }
 
-fn environment() -> Environment<'static> {
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -226,7 +219,7 @@ impl Template {
         environment.add_template_owned("prompt", rubric.prompt.clone().unwrap_or_default()).map_err(broken)?;
         let names = environment.get_template("prompt").map_err(broken)?.undeclared_variables(false);
         let used = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str())).collect();
-        Ok(Self { environment, used, examples: examples(rubric), schema: Arc::new(schema(&rubric.output)) })
+        Ok(Self { environment, used, examples: examples(rubric), schema: Arc::new(rubric_schema(rubric)) })
     }
 
     /// Bytes of the inputs that the prompt uses.
@@ -332,6 +325,7 @@ fn system(rubric: &Rubric, marks: &Marks, rung: Rung, reversed: bool) -> String 
         // Claims have prompts of their own.
         Output::Claims { .. } => String::new(),
     };
+    let wanted = if rubric.abstain { format!("{wanted}, or null if you cannot tell") } else { wanted };
     let canary = format!("\"canary\": \"{}\" exactly", marks.canary);
     let reason = "\"reason\": your reason in one or two sentences";
     let form = match rung {
@@ -386,6 +380,20 @@ pub fn schema(output: &Output) -> serde_json::Value {
     })
 }
 
+/// The schema for a rubric: as [`schema`], and where judges may abstain the verdict may be null.
+fn rubric_schema(rubric: &Rubric) -> serde_json::Value {
+    let mut made = schema(&rubric.output);
+    if rubric.abstain {
+        let verdict = &mut made["properties"][verdict_name(&rubric.output)];
+        let kind = verdict["type"].take();
+        verdict["type"] = json!([kind, "null"]);
+        if let Some(labels) = verdict.get_mut("enum").and_then(serde_json::Value::as_array_mut) {
+            labels.push(serde_json::Value::Null);
+        }
+    }
+    made
+}
+
 /// Hash of the exact messages, stored with each vote.
 #[must_use]
 pub fn hash(request: &ChatRequest) -> String {
@@ -404,24 +412,12 @@ mod tests {
     fn rubric(prompt: &str) -> Rubric {
         Rubric {
             name: "faithfulness".to_owned(),
-            title: String::new(),
             version: "sha256:0".to_owned(),
-            applies_when: crate::domain::rubric::AppliesWhen::default(),
             sample: 1.0,
-            checks: Vec::new(),
             panel: vec!["a".to_owned()],
-            combine: crate::domain::rubric::Combine::Mean,
-            ask: crate::domain::rubric::Ask::default(),
-            stop_at: None,
-            swap_positions: false,
-            batch_hours: None,
-            feedback: false,
-            alert: crate::domain::rubric::AlertRule::default(),
-            output: Output::default(),
             pass: 0.5,
             prompt: Some(prompt.to_owned()),
-            examples: Vec::new(),
-            source: String::new(),
+            ..Rubric::default()
         }
     }
 
@@ -483,9 +479,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_found_at_load() {
-        let error = check_template("{{ answr }}").expect_err("unknown");
-        assert!(error.contains("answr") && error.contains("question"), "{error}");
-        assert!(check_template("{% for %}").is_err());
+    fn a_judge_that_may_abstain_is_told_so() {
+        let open = Rubric { abstain: true, ..rubric("{{ answer }}") };
+        let wanted = system(&open, &marks(&open, &BTreeMap::new(), "key"), Rung::default(), false);
+        assert!(wanted.contains("or null if you cannot tell"), "{wanted}");
+        assert_eq!(rubric_schema(&open)["properties"]["score"]["type"], json!(["number", "null"]));
     }
 }

@@ -66,6 +66,29 @@ pub fn read(text: &str, output: &Output, rung: Rung, canary: &str) -> Result<Und
     Ok(Understood { score, raw, label, reason })
 }
 
+/// Why a judge that may abstain has no verdict; `None` when it has one. It abstains by a verdict of `null`.
+///
+/// # Errors
+/// When the reply holds no JSON, or not the canary.
+pub fn abstains(text: &str, output: &Output, rung: Rung, canary: &str) -> Result<Option<String>, String> {
+    let line = if rung == Rung::LabelText { last_line(text, output) } else { None };
+    let (object, is_line) = match line {
+        Some(line) => (line, true),
+        None => (object(text, members(output), rung)?, false),
+    };
+    let silent = members(output).iter().find_map(|name| object.get(*name)).is_some_and(|said| {
+        said.is_null() || said.as_str().is_some_and(|word| word.trim().eq_ignore_ascii_case("null"))
+    });
+    if !silent {
+        return Ok(None);
+    }
+    if !is_line {
+        check_canary(&object, canary)?;
+    }
+    let reason = object.get("reason").and_then(Value::as_str).filter(|reason| !reason.trim().is_empty());
+    Ok(Some(reason.unwrap_or("the judge cannot tell").to_owned()))
+}
+
 /// The JSON object of a reply.
 ///
 /// # Errors
@@ -192,6 +215,16 @@ mod tests {
         }
         assert!(read_with(r#"{"canary":"C0FFEE ","score":1}"#, &score, Rung::JsonSchema, "c0ffee").is_ok());
         assert!(read_with("Fine.\nVERDICT: 1", &score, Rung::LabelText, "c0ffee").is_ok(), "no JSON, no canary");
+    }
+
+    #[test]
+    fn a_verdict_of_null_is_an_abstention_with_its_reason() {
+        let of = |text: &str, rung| abstains(text, &Output::default(), rung, "c0ffee");
+        let said = of(r#"{"canary":"c0ffee","reason":"There is no context.","score":null}"#, Rung::JsonSchema);
+        assert_eq!(said, Ok(Some("There is no context.".to_owned())));
+        assert_eq!(of(r#"{"canary":"c0ffee","score":0}"#, Rung::JsonSchema), Ok(None));
+        assert_eq!(of("Hard to say.\nVERDICT: null", Rung::LabelText), Ok(Some("Hard to say.".to_owned())));
+        assert!(of(r#"{"score":null}"#, Rung::JsonSchema).is_err(), "without the canary it is no reply of a judge");
     }
 
     #[test]

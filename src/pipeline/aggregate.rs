@@ -197,30 +197,18 @@ fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine};
+    use crate::domain::rubric::{CheckKind, CheckSpec};
     use std::collections::BTreeMap;
 
     fn rubric(panel: &[&str]) -> Rubric {
         Rubric {
             name: "r".to_owned(),
-            title: String::new(),
             version: "sha256:0".to_owned(),
-            applies_when: AppliesWhen::default(),
             sample: 1.0,
             checks: vec![CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.2), pass_above: Some(0.9) }],
             panel: panel.iter().map(|s| (*s).to_owned()).collect(),
-            combine: Combine::Mean,
-            ask: crate::domain::rubric::Ask::default(),
-            stop_at: None,
-            swap_positions: false,
-            batch_hours: None,
-            feedback: false,
-            alert: crate::domain::rubric::AlertRule::default(),
-            output: Output::default(),
             pass: 0.5,
-            prompt: None,
-            examples: Vec::new(),
-            source: String::new(),
+            ..Rubric::default()
         }
     }
 

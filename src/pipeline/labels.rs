@@ -26,7 +26,7 @@ impl Book {
     /// The rubrics whose files can be read.
     #[must_use]
     pub fn of(catalog: &Catalog) -> Self {
-        Self(catalog.known().iter().map(|r| (r.name.clone(), Arc::clone(r))).collect())
+        Self(catalog.known().map(|r| (r.name.clone(), Arc::clone(r))).collect())
     }
 
     /// Adds rubrics that are not there yet.

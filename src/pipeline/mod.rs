@@ -2,7 +2,7 @@
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
 //! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait,
-//! `offline` judges without a queue, `labels` and `label_queue` are about what people say, `correct`, `calibrate` and `report`
+//! `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are about what people say, `correct`, `calibrate` and `report`
 //! about what it all amounts to, `notify` tells people of alerts, `deployments` notes versions that traces show. Started by
 //! `cli`. Its rule: a step takes its work from the database and leaves its result
 //! there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content dies
@@ -27,8 +27,10 @@ pub mod notify;
 pub mod offline;
 pub mod record;
 pub mod report;
+pub mod reload;
 pub mod sample;
 pub mod shares;
+pub mod trial;
 pub mod upkeep;
 pub mod watch;
 
@@ -57,6 +59,9 @@ pub struct Roles {
 pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     if roles.ingest {
         life.spawn("assemble", assemble::run(Arc::clone(app), life.soft.clone()));
+    }
+    if roles.ingest || roles.work {
+        life.spawn("reload", reload::run(Arc::clone(app), life.clone()));
     }
     life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {

@@ -1,84 +1,137 @@
 //! One rubric file to a rubric.
 //!
-//! Called by `catalog` and `cli`. Its rule: unknown keys, unknown variables and values without sense are refused with file,
-//! line and remedy; the version is a hash of the parsed rubric, so comments and formatting do not change it. The way not
-//! taken: lenient reading, in which a misspelt `pass` silently means the default.
+//! Called by `catalog` and `cli`. Its rule: what is unknown or has no sense is refused with its place and a remedy, all of it at
+//! once; the version is a hash of the parsed rubric, so comments, order and layout do not change it. The way not taken:
+//! lenient reading, in which a misspelt `pass` silently means the default.
 
-use crate::config::nearest;
+use super::error::{Problem, RubricError};
+use super::form;
+use super::keys::{FILE, Kind};
+use super::meaning;
+use super::template;
+use super::yaml::{self, Node};
 use crate::domain::ids::short_hash;
 use crate::domain::policy::{Matcher, Patterns};
 use crate::domain::rubric::{
     AlertRule, AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
 };
 use crate::domain::span::Status;
-use crate::judge::prompt::{check_template, uses_variable};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-/// What is wrong with a rubric file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{}: {problem}", path.display(), line.map_or_else(String::new, |l| format!(":{l}")))]
-pub struct RubricError {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, where it is known.
-    pub line: Option<usize>,
-    /// What is wrong, and what to do.
-    pub problem: String,
+/// What a file is read beside.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The configured panels, to which a panel's name is resolved. None at all: every name is taken, and stands for nobody.
+    pub panels: &'a BTreeMap<String, Vec<String>>,
+    /// Texts that prompts may include, by name.
+    pub shared: &'a BTreeMap<String, Arc<str>>,
 }
 
+/// A file that can be used.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The rubric.
+    pub rubric: Rubric,
+    /// Its tests.
+    pub tests: Arc<[Test]>,
+    /// Whether it is to judge nothing for now.
+    pub paused: bool,
+    /// The panel by its name in the configuration, where it is not a list.
+    pub panel_name: Option<String>,
+    /// Where everything stands, for `lint`.
+    pub(super) document: Node,
+}
+
+impl Parsed {
+    /// Something odd about a test.
+    #[must_use]
+    pub fn about_test(&self, number: usize, message: String) -> Problem {
+        let place = self.document.at(&["tests", &number.to_string(), "trace"]).span.clone();
+        Problem::warning(place, message).help("the form is native JSON, see docs/ingest.md")
+    }
+}
+
+/// A trace, and the verdict that the rubric must give it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Test {
+    /// What it shows.
+    #[serde(default)]
+    pub name: String,
+    /// Native JSON, `trace_id` included.
+    pub trace: Value,
+    /// The verdict.
+    pub expect: Expect,
+    /// Whether the simulated judge can be expected to know.
+    #[serde(default = "yes")]
+    pub simulated: bool,
+    /// The line in the file, from 1.
+    #[serde(skip)]
+    pub line: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a verdict must be; what is `None` may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Expect {
+    /// Whether it passes.
+    pub passed: Option<bool>,
+    /// The label.
+    pub label: Option<String>,
+    /// Lowest and highest score.
+    pub score: Option<(f64, f64)>,
+    /// How it ends; `scored` unless it is said.
+    pub outcome: Option<String>,
+}
+
+/// The keys of a file whose form is right.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    name: String,
+pub(super) struct File {
+    pub name: String,
     #[serde(default)]
     title: String,
     #[serde(default)]
-    evaluates: Evaluates,
+    paused: bool,
     #[serde(default)]
-    applies_when: Applies,
+    pub applies_when: Applies,
     sample: Option<f64>,
     #[serde(default)]
-    checks: Vec<Check>,
+    checks: Vec<Value>,
     panel: Option<Panel>,
     #[serde(default)]
     combine: Combine,
-    ask: Option<Ask>,
-    stop_at: Option<f64>,
+    pub ask: Option<Ask>,
+    pub stop_at: Option<f64>,
     #[serde(default)]
-    swap_positions: bool,
-    batch_hours: Option<f64>,
+    pub swap_positions: bool,
+    pub batch_hours: Option<f64>,
     #[serde(default)]
     feedback: bool,
     #[serde(default)]
-    output: Output,
-    pass: Option<f64>,
-    prompt: Option<String>,
+    pub output: Output,
     #[serde(default)]
-    examples: Vec<Example>,
-    // Only their form is checked here: `rubric test` and the detectors will use the values.
-    #[serde(default, rename = "tests")]
-    _tests: Vec<Test>,
+    pub abstain: bool,
+    pass: Option<f64>,
+    pub prompt: Option<String>,
+    #[serde(default)]
+    pub examples: Vec<Example>,
+    #[serde(default)]
+    pub tests: Vec<Test>,
     #[serde(default)]
     alert: AlertRule,
 }
 
-#[derive(Default, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Evaluates {
-    #[default]
-    Trace,
-    Span,
-    Session,
-}
-
 /// `applies_when`: what must be there, and the labels of [`Matcher`], in one mapping.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Applies {
-    requires: Vec<Variable>,
+#[serde(default)]
+pub(super) struct Applies {
+    pub requires: Vec<Variable>,
     service: Patterns,
     environment: Patterns,
     feature: Patterns,
@@ -87,104 +140,69 @@ struct Applies {
     prompt_version: Patterns,
     tenant: Patterns,
     status: Option<Status>,
-    latency_ms_over: Option<i64>,
+    latency_ms_over: Option<f64>,
     tags: BTreeMap<String, Patterns>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Check {
-    Name(String),
-    WithLimits(BTreeMap<String, Option<Limits>>),
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Limits {
-    fail_below: Option<f64>,
-    pass_above: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Panel {
+pub(super) enum Panel {
     Named(String),
     Inline(Vec<String>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the form is checked now, `rubric test` will use the values")]
-struct Test {
-    #[serde(default)]
-    name: Option<String>,
-    trace: Value,
-    expect: Expect,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the form is checked now, `rubric test` will use the values")]
-struct Expect {
-    passed: Option<bool>,
-    label: Option<String>,
-    score: Option<(f64, f64)>,
-    outcome: Option<String>,
-}
-
-/// Reads one rubric. `panels` are the configured panels, to which a panel's name is resolved; inline panels name judges.
+/// Reads one rubric that includes nothing; see [`parse`].
 ///
 /// # Errors
 /// What is wrong, where, and what to do.
 pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>) -> Result<Rubric, RubricError> {
-    let file: File = yaml_serde::from_str(source).map_err(|e| {
-        // Inside a tagged mapping serde knows the mapping's line at best; the unknown key itself is easily found.
-        let text = e.to_string();
-        let key = text.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next());
-        let line = key.and_then(|key| line_with(source, key)).or_else(|| e.location().map(|l| l.line()));
-        RubricError { path: path.to_owned(), line, problem: nearest::explain(&text) }
+    parse(path, source, Surroundings { panels, shared: &BTreeMap::new() }).map(|parsed| parsed.rubric)
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// Everything that is wrong, where, and what to do.
+pub fn parse(path: &Path, source: &str, around: Surroundings<'_>) -> Result<Parsed, RubricError> {
+    let refuse = |problems| RubricError::new(path.to_owned(), source, problems);
+    let document = yaml::read(source).map_err(|problem| refuse(vec![problem]))?;
+    let mut found = Vec::new();
+    form::check(&document, &Kind::Section(FILE), "", &mut found);
+    if !matches!(document.kind, yaml::Kind::Map(_)) {
+        found = vec![Problem::at(document.span.clone(), "a rubric is a mapping of keys").help("begin with `name:`")];
+    }
+    if let Some(prompt) = document.get("prompt") {
+        found.extend(template::check(path, source, prompt, around.shared));
+    }
+    if !found.is_empty() {
+        return Err(refuse(found));
+    }
+    let file: File = serde_json::from_value(without_nulls(document.value())).map_err(|error| {
+        let help = "this is a mistake of ours: its form was found to be right";
+        refuse(vec![Problem::at(0..0, format!("the file cannot be used: {error}")).help(help)])
     })?;
-    let at = |key: &str, problem: String| RubricError { path: path.to_owned(), line: line_of(source, key), problem };
-    check_name(&file.name).map_err(|problem| at("name", problem))?;
-    if file.evaluates != Evaluates::Trace {
-        return Err(at(
-            "evaluates",
-            "only `evaluates: trace` is supported so far; spans and sessions are not".to_owned(),
-        ));
+    let panel = panel(file.panel.as_ref(), &document, around.panels, &mut found);
+    let checks = checks(&file.checks);
+    let prompt = file.prompt.as_deref().map(|text| template::expand(text, around.shared));
+    meaning::check(&file, &document, (&checks, prompt.as_deref()), &mut found);
+    if !found.is_empty() {
+        return Err(refuse(found));
     }
-    let unit = |key: &str, value: Option<f64>| match value {
-        Some(v) if !(0.0..=1.0).contains(&v) => Err(at(key, format!("`{key}` is {v}; give a number from 0 to 1"))),
-        other => Ok(other),
-    };
-    let sample = unit("sample", file.sample)?.unwrap_or(1.0);
-    let pass = unit("pass", file.pass)?.unwrap_or(0.5);
-    unit("stop_at", file.stop_at)?;
-    check_asking(&file).map_err(|(key, problem)| at(key, problem.to_owned()))?;
-    check_output(&file.output).map_err(|problem| at("output", problem))?;
-    let checks = checks(file.checks).map_err(|problem| at("checks", problem))?;
-    let panel = panel(file.panel.as_ref(), panels).map_err(|problem| at("panel", problem))?;
-    match (&file.prompt, file.panel.is_some()) {
-        (None, true) => return Err(at("panel", "a panel needs a `prompt`".to_owned())),
-        (Some(_), false) => {
-            return Err(at("prompt", "a prompt needs a `panel`; `panel: default` is the usual one".to_owned()));
-        }
-        (None, false) if checks.is_empty() => {
-            return Err(at(
-                "name",
-                "the rubric has neither `checks` nor a `panel`, so nothing could decide it".to_owned(),
-            ));
-        }
-        (Some(prompt), true) => check_template(prompt)
-            .and_then(|()| check_claims(prompt, &file.output))
-            .map_err(|problem| at("prompt", problem))?,
-        (None, false) => {}
-    }
-    let mut made = Rubric {
+    Ok(assemble(file, document, source, (panel, checks, prompt)))
+}
+
+fn assemble(
+    file: File,
+    document: Node,
+    source: &str,
+    (panel, checks, prompt): (Vec<String>, Vec<CheckSpec>, Option<String>),
+) -> Parsed {
+    let mut rubric = Rubric {
         name: file.name,
         title: file.title,
         version: String::new(),
         applies_when: applies(file.applies_when),
-        sample,
+        sample: file.sample.unwrap_or(1.0),
         checks,
         panel,
         combine: file.combine,
@@ -195,24 +213,58 @@ pub fn rubric(path: &Path, source: &str, panels: &BTreeMap<String, Vec<String>>)
         feedback: file.feedback,
         alert: file.alert,
         output: file.output,
-        pass,
-        prompt: file.prompt,
+        abstain: file.abstain,
+        pass: file.pass.unwrap_or(0.5),
+        prompt,
         examples: file.examples,
         source: String::new(),
     };
-    made.version = version(&made);
-    source.clone_into(&mut made.source);
-    Ok(made)
+    rubric.version = version(&rubric);
+    source.clone_into(&mut rubric.source);
+    let mut tests = file.tests;
+    for (n, test) in tests.iter_mut().enumerate() {
+        complete(test, n, &rubric.name);
+        let number = n.to_string();
+        test.line = super::error::place(source, document.at(&["tests", &number]).span.start).line;
+    }
+    let panel_name = if let Some(Panel::Named(name)) = file.panel { Some(name) } else { None };
+    Parsed { rubric, tests: tests.into(), paused: file.paused, panel_name, document }
 }
 
-/// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate and
-/// whether it takes feedback.
-fn version(rubric: &Rubric) -> String {
-    let judged =
-        Rubric { title: String::new(), sample: 1.0, feedback: false, alert: AlertRule::default(), ..rubric.clone() };
+/// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate, whether it takes feedback,
+/// and when it alerts.
+#[must_use]
+pub fn version(rubric: &Rubric) -> String {
+    let judged = Rubric {
+        title: String::new(),
+        version: String::new(),
+        source: String::new(),
+        sample: 1.0,
+        feedback: false,
+        alert: AlertRule::default(),
+        ..rubric.clone()
+    };
     // Struct fields and BTreeMaps have a fixed order, so equal rubrics give equal text.
     let text = serde_json::to_string(&judged).expect("a rubric is plain data");
     format!("sha256:{}", short_hash(&[text.as_bytes()], 12))
+}
+
+/// A test without a name has its number, and a trace without an id one of its own.
+fn complete(test: &mut Test, n: usize, rubric: &str) {
+    if test.name.is_empty() {
+        test.name = format!("test {}", n + 1);
+    }
+    if let Some(trace) = test.trace.as_object_mut() {
+        trace.entry("trace_id").or_insert_with(|| Value::String(format!("{rubric}-test-{}", n + 1)));
+    }
+}
+
+/// A key whose value is left empty is a key that is not there.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().filter(|(_, v)| !v.is_null()).collect::<serde_json::Map<_, _>>().into(),
+        other => other,
+    }
 }
 
 fn applies(from: Applies) -> AppliesWhen {
@@ -227,133 +279,59 @@ fn applies(from: Applies) -> AppliesWhen {
             prompt_version: from.prompt_version,
             tenant: from.tenant,
             status: from.status,
-            latency_ms_over: from.latency_ms_over,
+            #[expect(clippy::cast_possible_truncation, reason = "milliseconds; the form was checked")]
+            latency_ms_over: from.latency_ms_over.map(|ms| ms as i64),
             tags: from.tags,
         },
     }
 }
 
-/// A rubric's name is also its label in Datadog, which allows no more than this.
-fn check_name(name: &str) -> Result<(), String> {
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if plain && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 100 {
-        Ok(())
-    } else {
-        Err(format!("`{name}` is not a name; use up to 100 letters, digits and _, beginning with a small letter"))
-    }
-}
-
-fn check_output(output: &Output) -> Result<(), String> {
-    match output {
-        Output::Score { range: (low, high), .. } if !(low < high && low.is_finite() && high.is_finite()) => {
-            Err(format!("the range [{low}, {high}] is empty; write it as [lowest, highest]"))
-        }
-        Output::Category { values } if values.len() < 2 => Err("a category needs two labels or more".to_owned()),
-        Output::Category { values } => match values.iter().find(|(_, s)| !(0.0..=1.0).contains(*s)) {
-            Some((label, score)) => Err(format!("label `{label}` has the score {score}; give a number from 0 to 1")),
-            None => Ok(()),
-        },
-        _ => Ok(()),
-    }
-}
-
-/// Whether the keys about when judges are asked agree; the key and what is wrong with it otherwise.
-fn check_asking(file: &File) -> Result<(), (&'static str, &'static str)> {
-    if file.stop_at.is_some_and(|s| s <= 0.5) {
-        return Err(("stop_at", "`stop_at` must be above 0.5: a verdict is never less sure than a coin"));
-    }
-    if file.stop_at.is_some() && file.ask == Some(Ask::Together) {
-        return Err(("ask", "`stop_at` needs judges that are asked one after another: `ask: in_turn`"));
-    }
-    match file.batch_hours {
-        Some(hours) if !(hours > 0.0 && hours <= 24.0) => {
-            Err(("batch_hours", "`batch_hours` must be above 0 and at most 24"))
-        }
-        _ if file.swap_positions && matches!(file.output, Output::Claims { .. }) => {
-            Err(("swap_positions", "claims are held against each document by itself, so there is no order to swap"))
-        }
-        _ if file.applies_when.requires.contains(&Variable::Claims) => {
-            Err(("applies_when", "no trace has `claims`; they are made of its answer: require `answer`"))
-        }
-        Some(_) if matches!(file.output, Output::Claims { .. }) => {
-            Err(("batch_hours", "claims need several requests one after another, which a batch cannot hold"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The claims are split by us and shown in the prompt; both sides must know of it.
-fn check_claims(prompt: &str, output: &Output) -> Result<(), String> {
-    let uses = |name: &str| uses_variable(prompt, name);
-    match output {
-        Output::Claims { .. } if !(uses("claims") && uses("context")) => Err(
-            "with `output: {type: claims}` the prompt shows `{{ claims }}` and the `{{ context }}` that they are held against"
-                .to_owned(),
-        ),
-        Output::Claims { .. } => Ok(()),
-        _ if uses("claims") => Err("`{{ claims }}` is there with `output: {type: claims}` only".to_owned()),
-        _ => Ok(()),
-    }
-}
-
-fn checks(list: Vec<Check>) -> Result<Vec<CheckSpec>, String> {
+/// The checks of a file whose form is right. This is the one place where a check's limits and options are read.
+fn checks(list: &[Value]) -> Vec<CheckSpec> {
+    let limit = |limits: &Value, key: &str| limits.get(key).and_then(Value::as_f64);
+    let spec = |name: &str, limits: &Value| {
+        let kind = CheckKind::parse(name)?;
+        Some(CheckSpec { kind, fail_below: limit(limits, "fail_below"), pass_above: limit(limits, "pass_above") })
+    };
     let mut specs = Vec::new();
-    for check in list {
-        let pairs = match check {
-            Check::Name(name) => vec![(name, Limits::default())],
-            Check::WithLimits(map) => map.into_iter().map(|(n, l)| (n, l.unwrap_or_default())).collect(),
-        };
-        for (name, limits) in pairs {
-            let kind = CheckKind::parse(&name).ok_or_else(|| {
-                let known: Vec<&str> = CheckKind::ALL.iter().map(|k| k.as_str()).collect();
-                let hint = nearest::nearest(&name, known.iter().copied());
-                let hint = hint.map_or_else(String::new, |best| format!(" (did you mean `{best}`?)"));
-                format!("there is no check `{name}`{hint}; there are {}", known.join(", "))
-            })?;
-            let spec = CheckSpec { kind, fail_below: limits.fail_below, pass_above: limits.pass_above };
-            for (key, limit) in [("fail_below", spec.fail_below), ("pass_above", spec.pass_above)] {
-                if limit.is_some_and(|l| !(0.0..=1.0).contains(&l)) {
-                    return Err(format!("`{name}.{key}` must be a number from 0 to 1"));
-                }
-            }
-            if let (Some(fail), Some(pass)) = (spec.fail_below, spec.pass_above)
-                && fail > pass
-            {
-                return Err(format!("`{name}`: fail_below {fail} is above pass_above {pass}, so both could hold"));
-            }
-            specs.push(spec);
+    for one in list {
+        match one {
+            Value::String(name) => specs.extend(spec(name, &Value::Null)),
+            Value::Object(map) => specs.extend(map.iter().filter_map(|(name, limits)| spec(name, limits))),
+            _ => {}
         }
     }
-    Ok(specs)
+    specs
 }
 
 /// Judges' names of a panel. A named panel that is not configured is empty here; the catalog says so.
-fn panel(panel: Option<&Panel>, panels: &BTreeMap<String, Vec<String>>) -> Result<Vec<String>, String> {
+fn panel(
+    panel: Option<&Panel>,
+    document: &Node,
+    panels: &BTreeMap<String, Vec<String>>,
+    found: &mut Vec<Problem>,
+) -> Vec<String> {
+    let at = document.at(&["panel"]).span.clone();
     match panel {
-        None => Ok(Vec::new()),
-        Some(Panel::Inline(judges)) if judges.is_empty() => Err("the panel has no judges".to_owned()),
-        Some(Panel::Inline(judges)) => Ok(judges.clone()),
+        None => Vec::new(),
+        Some(Panel::Inline(judges)) => {
+            if judges.is_empty() {
+                found.push(Problem::at(at, "the panel has no judges").help("name one, or write `panel: default`"));
+            }
+            judges.clone()
+        }
         Some(Panel::Named(name)) => match panels.get(name) {
-            Some(judges) => Ok(judges.clone()),
-            None if panels.is_empty() => Ok(Vec::new()),
+            Some(judges) => judges.clone(),
+            None if panels.is_empty() => Vec::new(),
             None => {
-                let hint = nearest::nearest(name, panels.keys().map(String::as_str));
-                let hint = hint.map_or_else(String::new, |best| format!(" (did you mean `{best}`?)"));
-                Err(format!("there is no panel `{name}`{hint}; add it under [panels] in the configuration"))
+                let known: Vec<&str> = panels.keys().map(String::as_str).collect();
+                let problem = form::unknown(at, "panel", name, &known);
+                let help = problem.help.clone().unwrap_or_default();
+                found.push(problem.help(format!("{help}; add it under [panels] in the configuration")));
+                Vec::new()
             }
         },
     }
-}
-
-/// The first line that has `key:`.
-fn line_with(source: &str, key: &str) -> Option<usize> {
-    let needle = format!("{key}:");
-    source.lines().position(|line| line.contains(&needle)).map(|n| n + 1)
-}
-
-/// The line on which a top-level key stands.
-fn line_of(source: &str, key: &str) -> Option<usize> {
-    source.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))).map(|n| n + 1)
 }
 
 #[cfg(test)]
@@ -388,24 +366,61 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_file_line_and_remedy() {
-        for (source, line, words) in [
-            (GOOD.replace("pass:", "pas:"), 4, "did you mean `pass`"),
-            (GOOD.replace("0.7", "7"), 4, "from 0 to 1"),
-            (GOOD.replace("{{ answer }}", "{{ anser }}"), 5, "known are question"),
-            (GOOD.replace("default", "defautl"), 3, "did you mean `default`"),
-            (GOOD.replace("name: tone", "name: Tone!"), 1, "beginning with a small letter"),
-            (format!("{GOOD}checks: [groundin]\n"), 7, "did you mean `grounding`"),
-            (format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"), 7, "both could hold"),
-            (format!("{GOOD}evaluates: session\n"), 7, "not"),
-            ("name: x\n".to_owned(), 1, "neither"),
-            (format!("{GOOD}output: {{type: score, beter: lower}}\n"), 7, "did you mean `better`"),
-            ("name: [\n".to_owned(), 1, "expected a string"),
+    fn mistakes_name_place_and_remedy() {
+        for (source, place, words) in [
+            (GOOD.replace("pass:", "pas:"), (4, 1), "did you mean `pass`"),
+            (GOOD.replace("0.7", "7"), (4, 7), "from 0 to 1"),
+            (GOOD.replace("0.7", "\"0.7\""), (4, 7), "must be a number"),
+            (GOOD.replace("{{ answer }}", "{{ anser }}"), (6, 14), "known are question"),
+            (GOOD.replace("Answer: {{ answer }}", "A\n  {% if %}x"), (7, 9), "Jinja"),
+            (GOOD.replace("default", "defautl"), (3, 8), "did you mean `default`"),
+            (GOOD.replace("name: tone", "name: Tone!"), (1, 7), "beginning with a small letter"),
+            (format!("{GOOD}checks: [groundin]\n"), (7, 10), "did you mean `grounding`"),
+            (
+                format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"),
+                (8, 5),
+                "both could hold",
+            ),
+            (format!("{GOOD}evaluates: session\n"), (7, 12), "not"),
+            ("name: x\n".to_owned(), (1, 1), "neither"),
+            (format!("{GOOD}output: {{type: score, beter: lower}}\n"), (7, 23), "did you mean `better`"),
+            (format!("{GOOD}output: {{type: scor}}\n"), (7, 16), "did you mean `score`"),
+            (format!("{GOOD}output: {{type: score, range: [2, 1]}}\n"), (7, 30), "is empty"),
+            (format!("{GOOD}combine: mediam\n"), (7, 10), "did you mean `median`"),
+            (format!("{GOOD}applies_when: {{requires: [anwser]}}\n"), (7, 27), "did you mean `answer`"),
+            (format!("{GOOD}tests:\n  - trace: {{output: x}}\n    expect: {{label: good}}\n"), (9, 21), "no labels"),
+            (format!("{GOOD}pass: 0.2\n"), (7, 1), "second time"),
+            ("name: [\n".to_owned(), (2, 1), "not YAML"),
         ] {
             let error = parse(&source).expect_err("invalid");
             let text = error.to_string();
-            assert!(text.starts_with("rubrics/x.yaml:") && text.contains(words), "{text}");
-            assert_eq!(error.line, Some(line), "{text}");
+            assert!(text.contains(words), "{text}");
+            let (line, column) = place;
+            assert!(text.starts_with(&format!("rubrics/x.yaml:{line}:{column}: ")), "{text}, not {place:?}");
         }
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_at_once() {
+        let source = "name: Tone!\npas: 1\nsample: 3\noutput: {type: category}\nchecks: [groundin, x: {}]\nprompt: \"{{ a }} {{ b }}\"\n";
+        let error = parse(source).expect_err("invalid");
+        assert_eq!(error.problems.len(), 8, "{}", error.render(false));
+        assert!(error.to_string().ends_with("(and 7 more)"), "{error}");
+    }
+
+    #[test]
+    fn shared_text_is_included_and_its_mistakes_are_told_in_its_own_file() {
+        let source = GOOD.replace("Answer:", "{% include \"end.md\" %}");
+        let with = |text: &str| {
+            let shared = BTreeMap::from([("end.md".to_owned(), Arc::from(text))]);
+            super::parse(Path::new("rubrics/x.yaml"), &source, Surroundings { panels: &panels(), shared: &shared })
+        };
+        let (one, other) = (with("Be strict.").expect("valid").rubric, with("Be kind.").expect("valid").rubric);
+        assert_eq!(one.prompt.as_deref(), Some("Be strict. {{ answer }}\n"));
+        assert_ne!(one.version, other.version, "what is included counts");
+        let error = with("All good.\nIs {{ anser }} good?").expect_err("invalid").to_string();
+        assert!(error.starts_with("rubrics/shared/end.md:2:7: "), "{error}");
+        let missing = parse(&source).expect_err("nothing is there").to_string();
+        assert!(missing.starts_with("rubrics/x.yaml:6:15: ") && missing.contains("rubrics/shared"), "{missing}");
     }
 }

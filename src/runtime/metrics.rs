@@ -58,6 +58,10 @@ pub struct Metrics {
     pub watch_streams: IntGauge,
     /// State of each rubric: 1 for the state it is in.
     pub rubric_state: GaugeVec,
+    /// Whether a version of a rubric judges: its file's, or an older one while the file cannot be taken.
+    pub rubric_judging: GaugeVec,
+    /// Changes of rubrics at run time, by rubric and what became of them.
+    pub rubric_changes: IntCounterVec,
     /// Database operations that failed, by operation.
     pub store_errors: IntCounterVec,
 }
@@ -110,6 +114,17 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Gauge
     made
 }
 
+fn in_hand(registry: &Registry) -> IntGauge {
+    let made = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
+fn rubric_changes(registry: &Registry) -> IntCounterVec {
+    let help = "Changes of rubric files at run time";
+    counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let r = Registry::new();
@@ -122,8 +137,7 @@ impl Default for Metrics {
             .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
         let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
         r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
-        let in_hand = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
-        r.register(Box::new(in_hand.clone())).expect("names are unique");
+        let in_hand = in_hand(&r);
         let watch_streams =
             IntGauge::new("assize_watch_streams", "Streams watched by this process").expect("names are valid");
         r.register(Box::new(watch_streams.clone())).expect("names are unique");
@@ -184,6 +198,8 @@ impl Default for Metrics {
             in_hand,
             watch_streams,
             rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
+            rubric_judging: gauges(&r, "assize_rubric_judging", "1 while a version of the rubric judges", &["rubric"]),
+            rubric_changes: rubric_changes(&r),
             store_errors: counters(&r, "assize_store_errors_total", "Database operations that failed", &["operation"]),
             registry: r,
         }

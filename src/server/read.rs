@@ -8,6 +8,7 @@ use super::problem::Problem;
 use crate::domain::clock::time_or_age;
 use crate::domain::verdict::Outcome;
 use crate::pipeline::explain::{Explanation, explain};
+use crate::rubrics::catalog::Entry;
 use crate::store::verdicts::VerdictFilter;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -102,12 +103,14 @@ pub(super) async fn trace(State(shared): State<Shared>, Path(id): Path<String>) 
 
 pub(super) async fn rubrics(State(shared): State<Shared>) -> Json<Value> {
     let catalog = shared.app.bench.rubrics.load();
-    let version = |name: &str| catalog.active().iter().find(|r| r.name == name).map(|r| r.version.clone());
-    let all: Vec<Value> = catalog
-        .states()
-        .iter()
-        .map(|(name, state)| json!({"name": name, "state": state.as_str(), "version": version(name), "why": state.why()}))
-        .collect();
+    let one = |(name, entry): (&String, &Entry)| {
+        let version = entry.judging.as_ref().map(|rubric| &rubric.version);
+        json!({
+            "name": name, "state": entry.state.as_str(), "version": version, "why": entry.why(),
+            "file": entry.file.file_name().map(|file| file.to_string_lossy()), "tests": entry.tests.len(),
+        })
+    };
+    let all: Vec<Value> = catalog.entries().iter().map(one).collect();
     Json(json!({"rubrics": all}))
 }
 

@@ -40,7 +40,7 @@ async fn the_demo_tells_its_story() {
     assert!(ran.err.contains("SIMULATED") && ran.out.contains("SIMULATED"), "simulated verdicts are called so");
     let line: Value = serde_json::from_str(ran.out.lines().last().expect("a line")).expect("the last line is JSON");
     assert!(line["traces"].as_i64() >= Some(400) && line["kept"].as_i64() < line["traces"].as_i64(), "{line}");
-    let names = ["answer_relevance", "failure_to_answer", "faithfulness", "json_validity", "tone"];
+    let names = ["answer_relevance", "failure_to_answer", "faithfulness", "json_validity", "tone_and_brand"];
     assert!(names.iter().all(|name| line["rubrics"][name]["n"].as_i64() > Some(20)), "{line}");
     let pass =
         |version: &str, rubric: &str| line["by_prompt_version"][version]["rubrics"][rubric]["pass_rate"].as_f64();

@@ -21,5 +21,6 @@ mod ladder;
 mod limits;
 mod panels;
 mod reading;
+mod rubrics;
 mod support;
 mod watch;

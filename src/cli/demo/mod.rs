@@ -60,7 +60,7 @@ const RUBRICS: [(&str, &str); 5] = [
     ("failure_to_answer.yaml", include_str!("../../../rubrics/failure_to_answer.yaml")),
     ("faithfulness.yaml", include_str!("../../../rubrics/faithfulness.yaml")),
     ("json_validity.yaml", include_str!("../../../rubrics/json_validity.yaml")),
-    ("tone.yaml", include_str!("../../../rubrics/tone.yaml")),
+    ("tone_and_brand.yaml", include_str!("../../../rubrics/tone_and_brand.yaml")),
 ];
 
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {

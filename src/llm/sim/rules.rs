@@ -91,7 +91,7 @@ pub(super) fn judge(system: &str, user: &str, model: &str) -> Judged {
 /// Whether a label's word says something good.
 pub(super) fn is_good_label(label: &str) -> bool {
     let label = label.to_lowercase();
-    let bad = ["un", "ir", "not", "fail", "bad", "rude", "poor", "wrong", "off", "no", "refus", "partial"];
+    let bad = ["un", "ir", "not", "fail", "bad", "rude", "poor", "wrong", "off", "no", "refus", "partial", "contra"];
     !bad.iter().any(|prefix| label.starts_with(prefix))
 }
 

@@ -116,6 +116,7 @@ async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
     Some(Vote { cached: true, batched: false, ..free })
 }
 
+
 /// One question, one vote.
 async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     let question = talk.question;
@@ -130,22 +131,39 @@ async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     }
 }
 
-/// What a reply says, and what its log-probabilities say.
-pub(super) type Meaning = (reply::Understood, Option<logprobs::Expected>);
+/// What a reply says.
+pub(super) enum Said {
+    /// A verdict, and what its log-probabilities say.
+    Verdict(reply::Understood, Option<logprobs::Expected>),
+    /// It cannot tell, and why.
+    Nothing(String),
+}
 
 /// Reads a reply to the question.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn understand(question: &Question, reply: &ChatReply, rung: Rung) -> Result<Meaning, String> {
-    let output = &question.rubric.output;
-    let understood = reply::read(&reply.content, output, rung, &question.marks.canary)?;
-    Ok((understood, logprobs::expected(&reply.logprobs, output)))
+pub(super) fn understand(question: &Question, reply: &ChatReply, rung: Rung) -> Result<Said, String> {
+    let (output, canary) = (&question.rubric.output, &question.marks.canary);
+    if question.rubric.abstain
+        && let Some(why) = reply::abstains(&reply.content, output, rung, canary)?
+    {
+        return Ok(Said::Nothing(why));
+    }
+    let understood = reply::read(&reply.content, output, rung, canary)?;
+    Ok(Said::Verdict(understood, logprobs::expected(&reply.logprobs, output)))
 }
 
 /// Writes what was understood into the vote.
-pub(super) fn settle(vote: &mut Vote, (understood, expected): Meaning) {
+pub(super) fn settle(vote: &mut Vote, said: Said) {
     vote.error = None;
+    let (understood, expected) = match said {
+        Said::Verdict(understood, expected) => (understood, expected),
+        Said::Nothing(why) => {
+            vote.abstained = Some(why);
+            return;
+        }
+    };
     vote.score = Some(understood.score);
     vote.raw = understood.raw;
     vote.label = understood.label;

@@ -63,10 +63,15 @@ impl Program {
         self.child.kill().await.expect("it can be killed");
     }
 
+    /// Sends a signal by its name.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        Command::new("kill").args([&format!("-{name}"), &pid]).status().await.expect("kill runs");
+    }
+
     /// SIGTERM, then waits for the end; gives the exit code and the log.
     pub async fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().expect("it runs").to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        self.signal("TERM").await;
         let status = tokio::time::timeout(super::PATIENCE, self.child.wait()).await.expect("it stops in time");
         (status.expect("it can be waited for").code(), self.log())
     }
