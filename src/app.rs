@@ -165,7 +165,7 @@ impl Bench {
         }
         for (name, entry) in now.entries() {
             self.show(name, entry);
-            self.tell(name, entry, before.entries().get(name));
+            self.tell((name, entry), before.entries().get(name), before.entries().is_empty());
         }
     }
 
@@ -178,7 +178,7 @@ impl Bench {
         self.metrics.rubric_judging.with_label_values(&[name]).set(judging);
     }
 
-    fn tell(&self, name: &str, entry: &Entry, before: Option<&Entry>) {
+    fn tell(&self, (name, entry): (&str, &Entry), before: Option<&Entry>, is_start: bool) {
         let version = |entry: &Entry| entry.judging.as_ref().map(|r| r.version.clone());
         if before.is_some_and(|b| b.state == entry.state && version(b) == version(entry)) {
             return;
@@ -192,7 +192,15 @@ impl Bench {
         match &entry.state {
             State::Active => {
                 counted("taken");
-                tracing::info!(rubric = name, version = judging, from = before.and_then(version), "rubric is taken");
+                // At a start all of them are new, and that is no news.
+                if before.is_some() || !is_start {
+                    tracing::info!(
+                        rubric = name,
+                        version = judging,
+                        from = before.and_then(version),
+                        "rubric is taken"
+                    );
+                }
             }
             State::Paused => {
                 counted("taken");

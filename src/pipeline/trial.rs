@@ -121,7 +121,13 @@ fn miss(expect: &Expect, verdict: &Verdict) -> Option<String> {
     let wanted = expect.outcome.as_deref().unwrap_or(Outcome::Scored.as_str());
     let got = verdict.outcome.as_str();
     if wanted != got {
-        return Some(format!("outcome {wanted} expected, it is {got}: {}", verdict.explanation));
+        // A judge's own words may quote what it read, and this line goes to the log.
+        let why = match verdict.outcome {
+            Outcome::Scored => "it could be judged",
+            _ if verdict.votes.iter().any(|v| v.abstained.is_some()) => "the judges cannot tell",
+            _ => verdict.explanation.as_str(),
+        };
+        return Some(format!("outcome {wanted} expected, it is {got}: {why}"));
     }
     let score = verdict.score.map_or_else(String::new, |s| format!(" (score {s:.2})"));
     if expect.passed.is_some() && expect.passed != verdict.passed {
