@@ -115,8 +115,10 @@ impl Watcher {
     /// Counts a batch of verdicts and stores the streams that they went into; true when there may be more.
     async fn count(&mut self, app: &App, now: DateTime<Utc>) -> Result<bool, WatchError> {
         let Some(before) = self.cursor else { return Ok(false) };
-        let scored = app.store.unwatched(before, BATCH_MAX).await?;
+        let mut scored = app.store.unwatched(before, BATCH_MAX).await?;
         let Some(after) = scored.last().map(|s| s.at) else { return Ok(false) };
+        // Within a transaction ids say nothing about time, and what is older than the open hour is counted in it.
+        scored.sort_by_key(|s| (s.created_at, s.at.id));
         let catalog = app.bench.rubrics.load();
         for verdict in &scored {
             let rule = catalog.active().iter().find(|r| r.name == verdict.rubric).map(|r| &r.alert);

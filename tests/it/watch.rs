@@ -128,29 +128,33 @@ async fn judges_that_fail_are_told_by_a_threshold_and_the_alert_ends_with_the_tr
 }
 
 /// Verdicts made by hand: forty an hour from `start` on, one in `before` fails until `change`, one in `after` from then on.
+/// A transaction a day, as they would have come.
 async fn history(
     store: &Store,
     (start, change, end): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>),
     (before, after): (i32, i32),
 ) {
-    sqlx::query(
-        "INSERT INTO verdicts (id, trace_id, rubric, rubric_version, kind, outcome, score, raw, passed, explanation, checks,
-                               cost_usd, latency_ms, inclusion_probability, feature, join_source, join_span_id, created_at)
-         SELECT gen_random_uuid(), 't-' || n, 'answered', $1, 'boolean', 'scored', s, 'null', s = 1, '', '{}', 0, 0, 0.5,
-                'returns', 'native', '', at
-         FROM (SELECT n, at, CASE WHEN n % (CASE WHEN at < $3 THEN $5 ELSE $6 END) = 0 THEN 0.0 ELSE 1.0 END AS s
-               FROM (SELECT n, $2 + n * interval '90 seconds' AS at FROM generate_series(0, 100000) n) x
-               WHERE at < $4) y",
-    )
-    .bind(VERSION.get().expect("it is set"))
-    .bind(start)
-    .bind(change)
-    .bind(end)
-    .bind(before)
-    .bind(after)
-    .execute(store.pool())
-    .await
-    .expect("verdicts can be stored");
+    let mut day = start;
+    while day < end {
+        sqlx::query(
+            "INSERT INTO verdicts (id, trace_id, rubric, rubric_version, kind, outcome, score, raw, passed, explanation,
+                                   checks, cost_usd, latency_ms, inclusion_probability, feature, join_source,
+                                   join_span_id, created_at)
+             SELECT gen_random_uuid(), 't-' || n, 'answered', $1, 'boolean', 'scored', s, 'null', s = 1, '', '{}', 0, 0,
+                    0.5, 'returns', 'native', '', at
+             FROM (SELECT n, at, CASE WHEN n % (CASE WHEN at < $3 THEN $4 ELSE $5 END) = 0 THEN 0.0 ELSE 1.0 END AS s
+                   FROM (SELECT n, $2 + n * interval '90 seconds' AS at FROM generate_series(0, 959) n) x) y",
+        )
+        .bind(VERSION.get().expect("it is set"))
+        .bind(day)
+        .bind(change)
+        .bind(before)
+        .bind(after)
+        .execute(store.pool())
+        .await
+        .expect("verdicts can be stored");
+        day += TimeDelta::days(1);
+    }
 }
 
 static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
