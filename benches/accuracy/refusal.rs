@@ -1,8 +1,10 @@
 //! `failure_to_answer` on answers that people labelled as refused or answered; partial refusals are left out.
 
 use super::data::{Data, text};
+use super::fit::logistic;
 use super::measure::{Item, rows};
 use super::report::{Baseline, Family, Goal};
+use assize::checks::failure_to_answer::signals::{FEATURES, name, signals};
 use assize::checks::run_all;
 use assize::domain::message::Message;
 use assize::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
@@ -14,6 +16,36 @@ const ABOUT: &str = "Bad: the assistant refused, deflected, or said that its doc
 Korean with labels of two models that agree. In XSTest two people agree in 96.4 % of the cases.";
 
 const PHRASES: &str = "phrase list in the first 300 characters";
+
+/// How strongly coefficients are drawn to zero; chosen by cross-validation over prompts among 0.5, 2, 5 and 10.
+const RIDGE: f64 = 2.0;
+
+/// Fits the coefficients on the data that is there and writes them where the check includes them from. No randomness in it.
+///
+/// # Errors
+/// Why it cannot: no data, or the file cannot be written.
+pub fn fit(data: &Data) -> Result<String, String> {
+    let mut examples = Vec::new();
+    for line in data.lines("refusal.jsonl")? {
+        // Empty answers are decided by rule, partial ones are neither.
+        if text(&line, "label") != "partial" && !text(&line, "response").trim().is_empty() {
+            let found = signals(text(&line, "prompt"), text(&line, "response"));
+            examples.push((found.values.to_vec(), text(&line, "label") == "refused"));
+        }
+    }
+    let weights = logistic(&examples, RIDGE);
+    let mut page = format!(
+        "# Written by `cargo bench --bench accuracy -- fit-refusal`: {} labelled answers, ridge {RIDGE}.\n# Positive speaks for a failure to answer.\n",
+        examples.len()
+    );
+    for (feature, weight) in weights.iter().enumerate() {
+        let name = if feature < FEATURES { name(feature) } else { "intercept".to_owned() };
+        page.push_str(&format!("{name} {weight:.4}\n"));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/checks/failure_to_answer/coefficients.txt");
+    std::fs::write(path, page).map_err(|e| e.to_string())?;
+    Ok(format!("fitted on {} answers", examples.len()))
+}
 
 pub fn run(data: &Data) -> Result<Family, String> {
     let spec = [CheckSpec {

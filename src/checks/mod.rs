@@ -5,7 +5,7 @@
 //! is good, and evidence with character positions; it is linear in its input. The way not taken: checks as judges' prompts,
 //! which cost money and flip.
 
-mod failure_to_answer;
+pub mod failure_to_answer;
 mod grounding;
 mod json_validity;
 pub mod subject;
@@ -34,8 +34,8 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
         return CheckResult::not_applicable(spec.kind.as_str(), "the answer is too large to be checked");
     }
     match spec.kind {
-        CheckKind::JsonValidity => json_validity::check(subject),
-        CheckKind::FailureToAnswer => failure_to_answer::check(subject.trace),
+        CheckKind::JsonValidity => json_validity::check(subject, &spec.options),
+        CheckKind::FailureToAnswer => failure_to_answer::check(subject),
         CheckKind::Grounding => grounding::check(subject.trace),
     }
 }
@@ -46,7 +46,8 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
 /// What is wrong with them: an unknown key with the known ones, a value out of range, a pattern that does not compile.
 pub fn check_options(kind: CheckKind, options: &CheckOptions) -> Result<(), String> {
     match kind {
-        CheckKind::JsonValidity | CheckKind::FailureToAnswer | CheckKind::Grounding => {
+        CheckKind::JsonValidity => json_validity::check_options(options),
+        CheckKind::FailureToAnswer | CheckKind::Grounding => {
             read_options::<NoOptions>(options).map(drop)
         }
     }
