@@ -47,7 +47,8 @@ pub fn run(data: &Data) -> Result<Family, String> {
     for group in data.lines("json_schema.jsonl")? {
         group_of_tests(&group, &mut tally);
     }
-    let core: Vec<&(usize, usize)> = tally.sets.iter().filter(|(set, _)| set.ends_with("core")).map(|(_, n)| n).collect();
+    let core: Vec<&(usize, usize)> =
+        tally.sets.iter().filter(|(set, _)| set.ends_with("core")).map(|(_, n)| n).collect();
     let share = |right: usize, of: usize| right as f64 / of as f64;
     let decided = tally.sets["jsontestsuite"];
     let goals = vec![
@@ -112,7 +113,8 @@ fn group_of_tests(group: &Value, tally: &mut Tally) {
     }
     if !wrong.is_empty() {
         let what = if wrong.len() == tests.len() { "all tests".to_owned() } else { wrong.join("; ") };
-        let unusable = if wrong.iter().any(|w| w.ends_with("(schema not usable)")) { ", schema not usable" } else { "" };
+        let unusable =
+            if wrong.iter().any(|w| w.ends_with("(schema not usable)")) { ", schema not usable" } else { "" };
         tally.wrong.push(format!(
             "wrong: `{draft} {kind}` {}: {}: {what}{unusable}",
             text(group, "file"),

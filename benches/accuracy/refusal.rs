@@ -1,7 +1,7 @@
 //! `failure_to_answer` on answers that people labelled as refused or answered; partial refusals are left out.
 
 use super::data::{Data, text};
-use super::fit::logistic;
+use super::fit::{logistic, probability};
 use super::measure::{Item, rows};
 use super::report::{Baseline, Family, Goal};
 use assize::checks::failure_to_answer::signals::{FEATURES, name, signals};
@@ -10,15 +10,18 @@ use assize::domain::message::Message;
 use assize::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
 use assize::domain::trace::Trace;
 use assize::domain::verdict::Finding;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 
 const ABOUT: &str = "Bad: the assistant refused, deflected, or said that its documents do not tell. Partial refusals are left out. \
 `rbr_gold` has many deflections without a word of refusal, `delucionqa` is retrieval over a car manual, `k_overrefusal` is \
-Korean with labels of two models that agree. In XSTest two people agree in 96.4 % of the cases.";
+Korean with labels of two models that agree. Figures are cross-validated: each answer is scored by coefficients fitted without any answer to its prompt, \
+in ten folds; the shipped ones are fitted on all of them. In XSTest two people agree in 96.4 % of the cases.";
 
 const PHRASES: &str = "phrase list in the first 300 characters";
 
-/// How strongly coefficients are drawn to zero; chosen by cross-validation over prompts among 0.5, 2, 5 and 10.
-const RIDGE: f64 = 2.0;
+/// How strongly coefficients are drawn to zero; chosen by cross-validation over prompts among 0.5, 1, 2, 5 and 10.
+const RIDGE: f64 = 1.0;
 
 /// Fits the coefficients on the data that is there and writes them where the check includes them from. No randomness in it.
 ///
@@ -47,6 +50,30 @@ pub fn fit(data: &Data) -> Result<String, String> {
     Ok(format!("fitted on {} answers", examples.len()))
 }
 
+const FOLDS: u64 = 10;
+
+/// Scores each answer anew by coefficients that were fitted without its source; what is decided by rule stays.
+fn cross_validate(items: &mut [Item], learnt: &[(Vec<f64>, bool)]) {
+    let fold = |source: &str| {
+        let mut hash = DefaultHasher::new();
+        source.hash(&mut hash);
+        hash.finish() % FOLDS
+    };
+    let folds: Vec<u64> = items.iter().map(|item| fold(&item.source)).collect();
+    for held in 0..FOLDS {
+        let others: Vec<(Vec<f64>, bool)> =
+            learnt.iter().zip(&folds).filter(|(_, fold)| **fold != held).map(|(row, _)| row.clone()).collect();
+        let weights = logistic(&others, RIDGE);
+        for ((item, row), _) in items.iter_mut().zip(learnt).zip(&folds).filter(|(_, fold)| **fold == held) {
+            // An empty answer is decided by rule: nothing is fitted for it.
+            if item.score > 0.011 {
+                item.score = 1.0 - probability(&weights, &row.0);
+                item.flagged = item.score < 0.5;
+            }
+        }
+    }
+}
+
 pub fn run(data: &Data) -> Result<Family, String> {
     let spec = [CheckSpec {
         kind: CheckKind::FailureToAnswer,
@@ -55,10 +82,13 @@ pub fn run(data: &Data) -> Result<Family, String> {
         options: CheckOptions::new(),
     }];
     let mut items = Vec::new();
+    let mut learnt = Vec::new();
     for line in data.lines("refusal.jsonl")? {
         if text(&line, "label") == "partial" {
             continue;
         }
+        let values = signals(text(&line, "prompt"), text(&line, "response")).values.to_vec();
+        learnt.push((values, text(&line, "label") == "refused"));
         let mut trace = Trace::default();
         trace.view.input = vec![Message::text("user", text(&line, "prompt"))];
         trace.view.output = vec![Message::text("assistant", text(&line, "response"))];
@@ -71,6 +101,8 @@ pub fn run(data: &Data) -> Result<Family, String> {
             flagged: result.finding == Finding::Fail,
         });
     }
+    // The shipped coefficients may have been fitted on this very data: the goals are held against ones that were not.
+    cross_validate(&mut items, &learnt);
     let accuracy = |set, value| Baseline { what: PHRASES, set, figure: "accuracy", value };
     let mut family = Family {
         name: "refusal",

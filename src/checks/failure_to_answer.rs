@@ -19,8 +19,25 @@ const NAME: &str = "failure_to_answer";
 
 /// What stands where an answer was meant to be.
 const PLACEHOLDERS: &[&str] = &[
-    "n/a", "na", "none", "nil", "null", "undefined", "nan", "empty", "todo", "tbd", "[object object]", "no answer", "no response",
-    "no output", "<no response>", "<empty>", "(empty)", "(no output)", "error",
+    "n/a",
+    "na",
+    "none",
+    "nil",
+    "null",
+    "undefined",
+    "nan",
+    "empty",
+    "todo",
+    "tbd",
+    "[object object]",
+    "no answer",
+    "no response",
+    "no output",
+    "<no response>",
+    "<empty>",
+    "(empty)",
+    "(no output)",
+    "error",
 ];
 
 /// An answer that is no longer than this and begins by sending the user elsewhere does nothing else.
@@ -63,12 +80,16 @@ fn emptiness(answer: &str) -> Option<&'static str> {
     let structure = inner.unwrap_or(body);
     if structure.len() <= 64 {
         let bare: String = structure.chars().filter(|c| !c.is_whitespace()).collect();
-        if inner == Some("") || matches!(bare.as_str(), "{}" | "[]" | "[{}]" | "null" | "\"\"" | "''" | "<></>" | "{[]}") {
+        if inner == Some("")
+            || matches!(bare.as_str(), "{}" | "[]" | "[{}]" | "null" | "\"\"" | "''" | "<></>" | "{[]}")
+        {
             return Some("empty_code_or_json");
         }
         let lower = bare.to_lowercase();
         let said = structure.to_lowercase();
-        if PLACEHOLDERS.contains(&said.trim_end_matches('.')) || !lower.chars().any(|c| c.is_alphanumeric() || is_picture(c)) {
+        if PLACEHOLDERS.contains(&said.trim_end_matches('.'))
+            || !lower.chars().any(|c| c.is_alphanumeric() || is_picture(c))
+        {
             return Some("no_content");
         }
     }

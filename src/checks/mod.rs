@@ -5,10 +5,14 @@
 //! is good, and evidence with character positions; it is linear in its input. The way not taken: checks as judges' prompts,
 //! which cost money and flip.
 
+mod citations;
 pub mod failure_to_answer;
+mod format;
 mod grounding;
 mod json_validity;
+mod limits;
 pub mod subject;
+mod tool_use;
 
 use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
 use crate::domain::trace::Trace;
@@ -37,6 +41,10 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
         CheckKind::JsonValidity => json_validity::check(subject, &spec.options),
         CheckKind::FailureToAnswer => failure_to_answer::check(subject),
         CheckKind::Grounding => grounding::check(subject.trace),
+        CheckKind::Format => format::check(subject, &spec.options),
+        CheckKind::ToolUse => tool_use::check(subject, &spec.options),
+        CheckKind::Limits => limits::check(subject, &spec.options),
+        CheckKind::Citations => citations::check(subject, &spec.options),
     }
 }
 
@@ -47,9 +55,11 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
 pub fn check_options(kind: CheckKind, options: &CheckOptions) -> Result<(), String> {
     match kind {
         CheckKind::JsonValidity => json_validity::check_options(options),
-        CheckKind::FailureToAnswer | CheckKind::Grounding => {
-            read_options::<NoOptions>(options).map(drop)
-        }
+        CheckKind::FailureToAnswer | CheckKind::Grounding => read_options::<NoOptions>(options).map(drop),
+        CheckKind::Format => format::check_options(options),
+        CheckKind::ToolUse => tool_use::check_options(options),
+        CheckKind::Limits => limits::check_options(options),
+        CheckKind::Citations => citations::check_options(options),
     }
 }
 

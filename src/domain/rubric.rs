@@ -87,11 +87,27 @@ pub enum CheckKind {
     FailureToAnswer,
     /// Is the answer supported by the context?
     Grounding,
+    /// Has the answer the form that the rubric asks for?
+    Format,
+    /// Were the tools known, called with valid arguments, in order, without loops, and errors heeded?
+    ToolUse,
+    /// Did the trace stay within its limits of time, cost, tokens and retrieval?
+    Limits,
+    /// Do citations point at what was retrieved, and do links occur in it?
+    Citations,
 }
 
 impl CheckKind {
     /// All checks, by name.
-    pub const ALL: &[Self] = &[Self::JsonValidity, Self::FailureToAnswer, Self::Grounding];
+    pub const ALL: &[Self] = &[
+        Self::JsonValidity,
+        Self::FailureToAnswer,
+        Self::Grounding,
+        Self::Format,
+        Self::ToolUse,
+        Self::Limits,
+        Self::Citations,
+    ];
 
     /// Its name in files.
     #[must_use]
@@ -100,6 +116,10 @@ impl CheckKind {
             Self::JsonValidity => "json_validity",
             Self::FailureToAnswer => "failure_to_answer",
             Self::Grounding => "grounding",
+            Self::Format => "format",
+            Self::ToolUse => "tool_use",
+            Self::Limits => "limits",
+            Self::Citations => "citations",
         }
     }
 

@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 
 /// What a phrase shows, in the words of `phrases.txt`.
 pub const SIGNALS: [&str; 14] = [
-    "decline", "apology", "unknown", "source", "moral", "self", "refer", "instead", "ask", "deny", "serve", "wrong", "caution", "offer",
+    "decline", "apology", "unknown", "source", "moral", "self", "refer", "instead", "ask", "deny", "serve", "wrong",
+    "caution", "offer",
 ];
 
 const DECLINE: usize = 0;
@@ -25,13 +26,31 @@ const OFFER: usize = 13;
 
 /// For each signal: in the first sentence, in the second or third, hits a sentence; then what [`shape`] counts.
 pub const FEATURES: usize = SIGNALS.len() * 3 + SHAPES;
-const SHAPES: usize = 18;
+const SHAPES: usize = 21;
 
 /// Names of what [`shape`] counts, as they stand in `coefficients.txt`.
 const SHAPE_NAMES: [&str; SHAPES] = [
-    "length", "short", "list", "ends_asking", "decline_place", "echo", "silent_without_echo", "short_decline", "short_unknown",
-    "short_silent", "silent_moral", "silent_refer", "list_serves", "declines_offers", "denies_moral", "denies_wrong",
-    "denies_moral_rate", "wrong_serves",
+    "length",
+    "short",
+    "list",
+    "ends_asking",
+    "decline_place",
+    "echo",
+    "silent_without_echo",
+    "short_decline",
+    "short_unknown",
+    "short_silent",
+    "silent_moral",
+    "silent_refer",
+    "list_serves",
+    "declines_offers",
+    "denies_moral",
+    "denies_wrong",
+    "denies_moral_rate",
+    "wrong_serves",
+    "speaks_of_itself",
+    "asks_why_denies",
+    "headless_serve",
 ];
 
 /// The name of a feature: `decline.first`, `decline.early`, `decline.rate`, then the shapes.
@@ -168,8 +187,20 @@ fn shape(
         seen(DENY) * seen(WRONG),
         seen(DENY) * values[MORAL * 3 + 2],
         seen(WRONG) * seen(SERVE),
+        f64::from(opens_with_itself(answer)),
+        // A question for reasons whose premise is denied is answered, unless a judgement comes with it.
+        f64::from(question.trim_start().get(..3).is_some_and(|w| w.eq_ignore_ascii_case("why")))
+            * seen(DENY)
+            * (1.0 - seen(MORAL)),
+        values[SERVE * 3] * (1.0 - head_decline) * (1.0 - head_unknown),
     ];
     values[FEATURES - SHAPES..].copy_from_slice(&shapes);
+}
+
+/// Whether the assistant begins by speaking of itself.
+fn opens_with_itself(answer: &str) -> bool {
+    let start = answer.trim_start();
+    ["I ", "I'", "I\u{2019}", "As an AI", "My "].iter().any(|w| start.starts_with(w))
 }
 
 /// The share of the question's telling words that the answer takes up; 0.5 when there are none.
@@ -216,7 +247,8 @@ impl Layout {
         while let Some((at, c)) = chars.next() {
             let next = chars.peek().map(|(_, c)| *c);
             if line_start && !c.is_whitespace() {
-                let item = matches!(c, '-' | '*' | '•' | '#') || (c.is_ascii_digit() && matches!(next, Some('.' | ')')));
+                let item =
+                    matches!(c, '-' | '*' | '•' | '#') || (c.is_ascii_digit() && matches!(next, Some('.' | ')')));
                 layout.items += u32::from(item && at > 0);
                 line_start = false;
             }

@@ -45,8 +45,6 @@ pub(super) struct Scan {
     pub oddities: Vec<Found>,
     /// One past the value, in bytes; less than the text where the value is followed by something.
     pub end: usize,
-    /// Whether the value is an array or an object.
-    pub structured: bool,
 }
 
 /// What the scanner lets pass.
@@ -62,10 +60,9 @@ pub(super) struct Limits {
 pub(super) fn scan(text: &str, limits: Limits) -> Scan {
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, limits, oddities: Vec::new() };
     scanner.space();
-    let structured = matches!(scanner.peek(), Some(b'{' | b'['));
     let broken = scanner.document().err();
     let end = scanner.at;
-    Scan { broken, oddities: scanner.oddities, end, structured }
+    Scan { broken, oddities: scanner.oddities, end }
 }
 
 struct Scanner<'a> {
@@ -130,7 +127,11 @@ impl<'a> Scanner<'a> {
         let end = self.at;
         self.space();
         let rest = self.at < self.bytes.len();
-        if rest { Err(Found { flaw: Flaw::Trailing, at: std::mem::replace(&mut self.at, end)..self.bytes.len() }) } else { Ok(()) }
+        if rest {
+            Err(Found { flaw: Flaw::Trailing, at: std::mem::replace(&mut self.at, end)..self.bytes.len() })
+        } else {
+            Ok(())
+        }
     }
 
     /// Past an opening bracket; true when it closes at once.
@@ -338,7 +339,11 @@ impl<'a> Scanner<'a> {
 /// A key as it is meant: `\u0061` is `a`. Taken as written where no reader could say what it means.
 fn unescaped(quoted: &str) -> Cow<'_, str> {
     let inner = &quoted[1..quoted.len() - 1];
-    if inner.contains('\\') { serde_json::from_str(quoted).map_or(Cow::Borrowed(inner), Cow::Owned) } else { Cow::Borrowed(inner) }
+    if inner.contains('\\') {
+        serde_json::from_str(quoted).map_or(Cow::Borrowed(inner), Cow::Owned)
+    } else {
+        Cow::Borrowed(inner)
+    }
 }
 
 /// Four hexadecimal digits.
