@@ -17,9 +17,10 @@ pub fn logistic(rows: &[(Vec<f64>, bool)], ridge: f64) -> Vec<f64> {
                 }
             }
         }
+        let below = curve.clone();
         for i in 0..width {
-            for j in 0..i {
-                curve[j][i] = curve[i][j];
+            for (j, value) in below[i].iter().enumerate().take(i) {
+                curve[j][i] = *value;
             }
             if i + 1 < width {
                 slope[i] -= ridge * weights[i];

@@ -11,6 +11,7 @@ use assize::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
 use assize::domain::trace::Trace;
 use assize::domain::verdict::Finding;
 use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 const ABOUT: &str = "Bad: the assistant refused, deflected, or said that its documents do not tell. Partial refusals are left out. \
@@ -43,7 +44,7 @@ pub fn fit(data: &Data) -> Result<String, String> {
     );
     for (feature, weight) in weights.iter().enumerate() {
         let name = if feature < FEATURES { name(feature) } else { "intercept".to_owned() };
-        page.push_str(&format!("{name} {weight:.4}\n"));
+        let _ = writeln!(page, "{name} {weight:.4}");
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/checks/failure_to_answer/coefficients.txt");
     std::fs::write(path, page).map_err(|e| e.to_string())?;

@@ -100,7 +100,7 @@ impl Family {
         }
         for row in &self.rows {
             let _ = write!(out, "{:<22}{:>6}{:>6}{:>8}", row.name, row.n, row.bad, row.sources);
-            for cell in self.cells(row) {
+            for cell in Self::cells(row) {
                 let _ = write!(out, "{cell:>20}");
             }
             out.push('\n');
@@ -120,7 +120,7 @@ impl Family {
         out
     }
 
-    fn cells(&self, row: &Row) -> Vec<String> {
+    fn cells(row: &Row) -> Vec<String> {
         let cell = |(x, (low, high)): (f64, (f64, f64))| {
             if x.is_finite() { format!("{} [{}, {}]", short(x), short(low), short(high)) } else { "–".to_owned() }
         };
@@ -133,7 +133,7 @@ impl Family {
             out.push_str("| set | n | bad | sources | AUC | balanced accuracy | precision | recall | false-positive rate | F1 | accuracy |\n");
             out.push_str("|---|--:|--:|--:|---|---|---|---|---|---|---|\n");
             for row in &self.rows {
-                let cells = self.cells(row).join(" | ");
+                let cells = Self::cells(row).join(" | ");
                 let _ = writeln!(out, "| {} | {} | {} | {} | {cells} |", row.name, row.n, row.bad, row.sources);
             }
             out.push('\n');

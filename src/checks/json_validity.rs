@@ -271,7 +271,7 @@ mod tests {
     use crate::domain::trace::Trace;
     use crate::domain::verdict::Finding;
 
-    fn told(answer: &str, schema: Value, options: Value, finish_reason: Option<&str>) -> CheckResult {
+    fn told(answer: &str, schema: Value, options: &Value, finish_reason: Option<&str>) -> CheckResult {
         let mut trace = Trace::default();
         trace.view.output = vec![Message::text("assistant", answer)];
         trace.view.finish_reason = finish_reason.map(str::to_owned);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn run(answer: &str, schema: Value) -> CheckResult {
-        told(answer, schema, json!({}), None)
+        told(answer, schema, &json!({}), None)
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
             let result = run(answer, schema.clone());
             assert_eq!((result.finding, &result.detail["finding"]), (Finding::Fail, &json!(finding)), "{answer}");
         }
-        let cut = told("{\"n\": ", schema, json!({}), Some("length"));
+        let cut = told("{\"n\": ", schema, &json!({}), Some("length"));
         assert_eq!(cut.detail["finding"], "truncated");
     }
 
@@ -316,20 +316,20 @@ mod tests {
             ("[\"\\ud800\"]", json!({"lone_surrogates": "note"})),
             ("Here: {\"n\": 1}, fine", json!({"contains": true})),
         ] {
-            assert_eq!(told(answer, Value::Null, options, None).finding, Finding::Pass, "{answer}");
+            assert_eq!(told(answer, Value::Null, &options, None).finding, Finding::Pass, "{answer}");
         }
         let twice = "{\"a\": 1, \"a\": 2}";
         assert_eq!(run(twice, Value::Null).detail["notes"][0]["at"], json!([10, 11]));
-        assert_eq!(told(twice, Value::Null, json!({"duplicate_keys": "fail"}), None).finding, Finding::Fail);
-        assert_eq!(told("[[1]]", Value::Null, json!({"depth_max": 1}), None).detail["finding"], "too_deep");
+        assert_eq!(told(twice, Value::Null, &json!({"duplicate_keys": "fail"}), None).finding, Finding::Fail);
+        assert_eq!(told("[[1]]", Value::Null, &json!({"depth_max": 1}), None).detail["finding"], "too_deep");
     }
 
     #[test]
     fn one_of_several_values_in_the_text_may_fit() {
         let schema = json!({"required": ["n"]});
         let text = "First {\"m\": 1}, then {broken, then {\"n\": 2}.";
-        assert_eq!(told(text, schema.clone(), json!({"contains": true}), None).finding, Finding::Pass);
-        let none = told("no [brackets", schema, json!({"contains": true}), None);
+        assert_eq!(told(text, schema.clone(), &json!({"contains": true}), None).finding, Finding::Pass);
+        let none = told("no [brackets", schema, &json!({"contains": true}), None);
         assert_eq!(none.detail["finding"], "contains_no_json");
     }
 
@@ -365,7 +365,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(answer in "(\\PC|[\\[\\]{}\":,`\n\u{feff}]){0,100}", contains in proptest::bool::ANY) {
-            let result = told(&answer, serde_json::json!({"type": "object"}), json!({"contains": contains}), None);
+            let result = told(&answer, serde_json::json!({"type": "object"}), &json!({"contains": contains}), None);
             proptest::prop_assert!(result.score.is_some());
         }
     }

@@ -76,7 +76,7 @@ pub(super) fn check(subject: &Subject, options: &CheckOptions) -> CheckResult {
     for (n, call) in calls.iter().enumerate() {
         definition(n, call, &view.tools, &mut problems);
         if options.forbidden.contains(&call.name) {
-            problems.add("forbidden_tool", Some(n), json!(call.name));
+            problems.add("forbidden_tool", Some(n), &json!(call.name));
         }
     }
     repeats(calls, options.repeats_max, &mut problems);
@@ -100,7 +100,7 @@ struct Problems {
 }
 
 impl Problems {
-    fn add(&mut self, what: &str, call: Option<usize>, about: Value) {
+    fn add(&mut self, what: &str, call: Option<usize>, about: &Value) {
         match call {
             Some(n) => drop(self.calls.insert(n)),
             None => self.whole = true,
@@ -122,7 +122,7 @@ fn definition(n: usize, call: &ToolCall, tools: &[ToolDefinition], problems: &mu
     };
     let Some(tool) = tools.iter().find(|tool| tool.name == call.name) else {
         if !tools.is_empty() {
-            problems.add("unknown_tool", Some(n), json!(call.name));
+            problems.add("unknown_tool", Some(n), &json!(call.name));
         }
         return;
     };
@@ -130,13 +130,13 @@ fn definition(n: usize, call: &ToolCall, tools: &[ToolDefinition], problems: &mu
         return;
     }
     let Some(arguments) = arguments else {
-        problems.add("arguments_no_json", Some(n), json!(call.name));
+        problems.add("arguments_no_json", Some(n), &json!(call.name));
         return;
     };
     let Ok(validator) = compiled(&tool.parameters, Reading::default()) else { return };
     if let Some(error) = validator.iter_errors(&arguments).next() {
         let about = json!({"tool": call.name, "at": error.instance_path().to_string(), "rule": error.schema_path().to_string()});
-        problems.add("invalid_arguments", Some(n), about);
+        problems.add("invalid_arguments", Some(n), &about);
     }
 }
 
@@ -148,7 +148,7 @@ fn repeats(calls: &[ToolCall], repeats_max: usize, problems: &mut Problems) {
         let times = seen.entry(key).or_default();
         *times += 1;
         if *times == repeats_max {
-            problems.add("repeated_call", Some(n), json!({"tool": calls[n].name, "times": repeats_max}));
+            problems.add("repeated_call", Some(n), &json!({"tool": calls[n].name, "times": repeats_max}));
         } else if *times > repeats_max {
             problems.calls.insert(n);
         }
@@ -161,7 +161,7 @@ fn repeats(calls: &[ToolCall], repeats_max: usize, problems: &mut Problems) {
             different.len() > 1 && part(0) == part(1) && part(1) == part(2)
         });
         if let Some(start) = cycle {
-            problems.add("cycle", Some(start + 2 * length), json!({"length": length}));
+            problems.add("cycle", Some(start + 2 * length), &json!({"length": length}));
             return;
         }
     }
@@ -172,7 +172,7 @@ fn order(calls: &[ToolCall], wanted: &[String], problems: &mut Problems) {
     for name in wanted {
         if !rest.any(|call| call.name == *name) {
             let what = if calls.iter().any(|call| call.name == *name) { "wrong_order" } else { "missing_tool" };
-            problems.add(what, None, json!(name));
+            problems.add(what, None, &json!(name));
             return;
         }
     }
@@ -234,7 +234,7 @@ fn ignored_error(calls: &[ToolCall], answer: &str, problems: &mut Problems) {
     if let Some(n) = failed.first()
         && !told()
     {
-        problems.add("ignored_error", Some(*n), json!(calls[*n].name));
+        problems.add("ignored_error", Some(*n), &json!(calls[*n].name));
     }
 }
 
