@@ -1,192 +1,169 @@
 //! Did the assistant answer at all?
 //!
-//! Evidence in this order: the provider's refusal field and finish reason, emptiness, then phrases by which assistants in eight
-//! languages decline. A phrase counts by where it stands: an answer that opens with it and is short has declined; one that
-//! goes on to help has not. The score is the probability that it was answered. The way not taken: a phrase anywhere, which
-//! flags every disclaimer and every quoted sentence.
+//! Evidence in this order: the provider's refusal field and finish reason, emptiness and placeholders, then how the answer is
+//! worded ([`signals`]): phrases of ten languages by what they show, where they stand, and how much else there is. The score is the
+//! probability that it was answered, from a logistic model whose coefficients (`coefficients.txt`) `cargo bench --bench
+//! accuracy -- fit-refusal` fits; at even odds it fails. The way not taken: one phrase anywhere, which flags every disclaimer, every
+//! quoted sentence and every partial help.
 
-use crate::domain::trace::Trace;
+pub mod signals;
+
+use super::subject::{Subject, char_span};
 use crate::domain::verdict::CheckResult;
-use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::json;
+use signals::{FEATURES, Signals, signals};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 const NAME: &str = "failure_to_answer";
 
-/// Lower-case phrases with which an assistant declines, with the category that each shows.
-const PHRASES: &[(&str, &str)] = &[
-    ("i can't help with", "refusal"),
-    ("i cannot help with", "refusal"),
-    ("i can't assist", "refusal"),
-    ("i cannot assist", "refusal"),
-    ("i'm unable to", "refusal"),
-    ("i am unable to", "refusal"),
-    ("i'm not able to", "refusal"),
-    ("i am not able to", "refusal"),
-    ("i won't be able to", "refusal"),
-    ("i can't answer", "refusal"),
-    ("i cannot answer", "refusal"),
-    ("i can't provide", "refusal"),
-    ("i cannot provide", "refusal"),
-    ("i can't do that", "refusal"),
-    ("as an ai language model", "refusal"),
-    ("i must decline", "refusal"),
-    ("i'm sorry, but i can't", "refusal"),
-    ("i'm sorry, but i cannot", "refusal"),
-    ("i don't have that information", "not_in_context"),
-    ("i do not have that information", "not_in_context"),
-    ("i don't have information", "not_in_context"),
-    ("i do not have information", "not_in_context"),
-    ("i don't know", "not_in_context"),
-    ("i do not know", "not_in_context"),
-    ("i couldn't find", "not_in_context"),
-    ("i could not find", "not_in_context"),
-    ("ich kann ihnen dabei nicht", "refusal"),
-    ("dabei kann ich ihnen nicht", "refusal"),
-    ("dabei kann ich nicht helfen", "refusal"),
-    ("das kann ich nicht beantworten", "refusal"),
-    ("ich kann diese frage nicht", "refusal"),
-    ("dazu kann ich leider keine", "refusal"),
-    ("das weiß ich nicht", "not_in_context"),
-    ("je ne peux pas vous aider", "refusal"),
-    ("je ne peux pas répondre", "refusal"),
-    ("je ne suis pas en mesure", "refusal"),
-    ("je ne sais pas", "not_in_context"),
-    ("no puedo ayudar", "refusal"),
-    ("no puedo responder", "refusal"),
-    ("no me es posible", "refusal"),
-    ("no lo sé", "not_in_context"),
-    ("não posso ajudar", "refusal"),
-    ("não consigo ajudar", "refusal"),
-    ("não posso responder", "refusal"),
-    ("não sei", "not_in_context"),
-    ("non posso aiutar", "refusal"),
-    ("non sono in grado", "refusal"),
-    ("non lo so", "not_in_context"),
-    ("daar kan ik u niet mee helpen", "refusal"),
-    ("daar kan ik je niet mee helpen", "refusal"),
-    ("ik kan u niet helpen", "refusal"),
-    ("ik kan je niet helpen", "refusal"),
-    ("お答えできません", "refusal"),
-    ("お手伝いできません", "refusal"),
-    ("対応できません", "refusal"),
-    ("わかりません", "not_in_context"),
+/// What stands where an answer was meant to be.
+const PLACEHOLDERS: &[&str] = &[
+    "n/a",
+    "na",
+    "none",
+    "nil",
+    "null",
+    "undefined",
+    "nan",
+    "empty",
+    "todo",
+    "tbd",
+    "[object object]",
+    "no answer",
+    "no response",
+    "no output",
+    "<no response>",
+    "<empty>",
+    "(empty)",
+    "(no output)",
+    "error",
 ];
 
-/// Phrases that send the user elsewhere instead of answering.
-const REDIRECTIONS: &[&str] = &[
-    "please contact",
-    "please reach out",
-    "please consult",
-    "please call",
-    "please visit our",
-    "bitte wenden sie sich",
-    "veuillez contacter",
-    "póngase en contacto",
-    "entre em contato",
-    "contatti il",
-    "neem contact op",
-    "お問い合わせください",
-];
+/// An answer that is no longer than this and begins by sending the user elsewhere does nothing else.
+const REDIRECTION_CHARS_MAX: usize = 160;
 
-static DECLINES: LazyLock<AhoCorasick> = LazyLock::new(|| automaton(PHRASES.iter().map(|(phrase, _)| *phrase)));
-static REDIRECTS: LazyLock<AhoCorasick> = LazyLock::new(|| automaton(REDIRECTIONS.iter().copied()));
+/// One line a feature, `name weight`, the intercept last; positive speaks for a failure to answer.
+static WEIGHTS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    let lines = include_str!("failure_to_answer/coefficients.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect()
+});
 
-fn automaton<'a>(phrases: impl Iterator<Item = &'a str>) -> AhoCorasick {
-    AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(phrases).expect("fixed phrases compile")
-}
-
-pub(super) fn check(trace: &Trace) -> CheckResult {
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let trace = subject.trace;
     if let Some(refusal) = trace.refusal() {
-        return fail("refusal", 0.01, "provider_refusal", Some((0, refusal.chars().count())));
+        return fail("refusal", 0.01, "provider_refusal", Some([0, refusal.chars().count()]));
     }
     if trace.view.finish_reason.as_deref() == Some("content_filter") {
         return fail("refusal", 0.02, "finish_reason", None);
     }
-    let Some(answer) = trace.answer() else {
+    let Some(answer) = subject.answer() else {
         return CheckResult::not_applicable(NAME, "the trace has no output");
     };
     let asks_for_tool = trace.view.output.iter().any(|m| !m.tool_calls.is_empty() || !m.other.is_empty());
-    let body = answer.trim();
+    match emptiness(answer) {
+        Some("empty") if asks_for_tool => CheckResult::not_applicable(NAME, "the output is a tool call or media"),
+        Some(category) => fail(category, 0.01, "nothing in it", Some(char_span(answer, 0..answer.len()))),
+        None => by_wording(trace.question().unwrap_or_default(), answer),
+    }
+}
+
+/// Whether there is nothing in the answer: no text, no words, or code and JSON without content.
+fn emptiness(answer: &str) -> Option<&'static str> {
+    let body = answer.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     if body.is_empty() {
-        return if asks_for_tool {
-            CheckResult::not_applicable(NAME, "the output is a tool call or media")
-        } else {
-            fail("empty", 0.0, "no text", None)
-        };
+        return Some("empty");
     }
-    if matches!(body, "{}" | "[]" | "null" | "\"\"" | "```\n```" | "```json\n```") {
-        return fail("empty_code", 0.02, "empty structure", None);
+    let inner = body.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let inner = inner.map(|rest| rest.split_once('\n').map_or("", |(_, code)| code).trim());
+    // Longer text has content whatever it is; this also bounds the work on a large answer.
+    let structure = inner.unwrap_or(body);
+    if structure.len() <= 64 {
+        let bare: String = structure.chars().filter(|c| !c.is_whitespace()).collect();
+        if inner == Some("")
+            || matches!(bare.as_str(), "{}" | "[]" | "[{}]" | "null" | "\"\"" | "''" | "<></>" | "{[]}")
+        {
+            return Some("empty_code_or_json");
+        }
+        let lower = bare.to_lowercase();
+        let said = structure.to_lowercase();
+        if PLACEHOLDERS.contains(&said.trim_end_matches('.'))
+            || !lower.chars().any(|c| c.is_alphanumeric() || is_picture(c))
+        {
+            return Some("no_content");
+        }
     }
-    by_phrases(body)
+    None
 }
 
-fn fail(category: &str, score: f64, evidence: &str, at: Option<(usize, usize)>) -> CheckResult {
-    let detail = json!({"category": category, "evidence": evidence, "at": at.map(|(start, end)| [start, end])});
-    CheckResult::new(NAME, false, score, detail)
+/// Characters that show nothing: zero-width ones, the byte order mark.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
-fn by_phrases(answer: &str) -> CheckResult {
-    let text = answer.to_lowercase().replace(['\u{2019}', '\u{2018}'], "'");
-    let length = text.chars().count();
-    let Some(hit) = DECLINES.find_iter(&text).find(|hit| !quoted(&text, hit.start())) else {
-        return without_decline(&text, length);
-    };
-    let start = text[..hit.start()].chars().count();
-    let end = start + text[hit.range()].chars().count();
-    let after = length - end;
-    // How much follows the declining sentence is how much help there still is.
-    let rest = text[hit.end()..].split_once(['.', '!', '。', '?']).map_or("", |(_, rest)| rest);
-    let help = rest.chars().count();
-    let offers =
-        ["but i can", "however", "instead", "aber ich kann", "mais je peux", "pero puedo", "in general", "typically"]
-            .iter()
-            .any(|word| text[hit.end()..].contains(word));
-    let opening = start <= 60;
-    let answered = match (opening, help) {
-        (true, 0..=120) if !offers => 0.06,
-        (true, 0..=250) if !offers => 0.25,
-        (true, _) if offers && help > 200 => 0.7,
-        (true, _) if offers => 0.35,
-        (true, _) => 0.6,
-        (false, _) if start > 200 => 0.93,
-        (false, _) => 0.65,
-    };
-    let category = PHRASES[hit.pattern().as_usize()].1;
-    let detail = json!({"category": category, "evidence": "phrase", "at": [start, end], "chars_after": after});
-    CheckResult::new(NAME, answered >= 0.5, answered, detail)
+/// An emoji or a mathematical sign can be an answer.
+fn is_picture(c: char) -> bool {
+    c >= '\u{2190}'
 }
 
-fn without_decline(text: &str, length: usize) -> CheckResult {
-    if let Some(hit) = REDIRECTS.find(text)
-        && hit.start() <= 20
-        && length <= 160
+fn fail(category: &str, score: f64, evidence: &str, at: Option<[usize; 2]>) -> CheckResult {
+    CheckResult::new(NAME, false, score, json!({"category": category, "evidence": evidence, "at": at}))
+}
+
+fn by_wording(question: &str, answer: &str) -> CheckResult {
+    let found = signals(question, answer);
+    let mut answered = 1.0 - probability(&found);
+    let chars_over = |max: usize| answer.chars().nth(max).is_some();
+    if let Some(at) = &found.refer
+        && at.start <= 20
+        && !chars_over(REDIRECTION_CHARS_MAX)
     {
-        let start = text[..hit.start()].chars().count();
-        let at = [start, start + text[hit.range()].chars().count()];
-        return CheckResult::new(NAME, false, 0.3, json!({"category": "redirection", "evidence": "phrase", "at": at}));
+        answered = answered.min(0.3);
     }
-    CheckResult::new(NAME, true, 0.98, json!({"category": "answered"}))
+    let answered = (answered * 1e4).round() / 1e4;
+    if answered >= 0.5 {
+        return CheckResult::new(NAME, true, answered, json!({"category": "answered", "share": share(&found)}));
+    }
+    let (category, place) = category(&found);
+    let at = place.map(|bytes| char_span(answer, bytes));
+    let detail = json!({"category": category, "evidence": if at.is_some() { "phrase" } else { "wording" },
+        "at": at, "share": share(&found)});
+    CheckResult::new(NAME, false, answered, detail)
 }
 
-/// Whether the place is inside double quotes: somebody else's words.
-fn quoted(text: &str, at: usize) -> bool {
-    let before = &text[..at];
-    let straight = before.matches('"').count() % 2 == 1;
-    let curly = before.matches(['“', '„', '«']).count() > before.matches(['”', '»']).count();
-    straight || curly
+/// The share of the sentences that decline.
+fn share(found: &Signals) -> f64 {
+    (found.share * 1e3).round() / 1e3
+}
+
+/// What kind of failure it is, by the phrase that stands first, and where that is.
+fn category(found: &Signals) -> (&'static str, Option<Range<usize>>) {
+    let start = |at: &Option<Range<usize>>| at.as_ref().map_or(usize::MAX, |at| at.start);
+    match (&found.decline, &found.unknown, &found.refer) {
+        (_, Some(at), _) if start(&found.unknown) < start(&found.decline) => ("not_in_context", Some(at.clone())),
+        (Some(at), ..) => ("refusal", Some(at.clone())),
+        (None, _, Some(at)) => ("redirection", Some(at.clone())),
+        _ => ("refusal", None),
+    }
+}
+
+/// The probability that the answer is none.
+fn probability(found: &Signals) -> f64 {
+    let sum: f64 = found.values.iter().zip(&*WEIGHTS).map(|(x, w)| x * w).sum();
+    1.0 / (1.0 + (-sum - WEIGHTS.get(FEATURES).copied().unwrap_or_default()).exp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::message::Message;
+    use crate::domain::trace::Trace;
     use crate::domain::verdict::Finding;
 
     fn run(answer: &str) -> CheckResult {
         let mut trace = Trace::default();
         trace.view.output = vec![Message::text("assistant", answer)];
-        check(&trace)
+        check(&Subject::new(&trace))
     }
 
     #[test]
@@ -199,6 +176,17 @@ mod tests {
             "Je ne peux pas vous aider avec cette demande.",
             "申し訳ございませんが、お答えできません。",
             "{}",
+            "```json\n```",
+            "N/A",
+            "\u{feff} \u{200b}",
+            "...",
+            "No puedo ayudarle con esa solicitud.",
+            "Não posso ajudar com isso.",
+            "Mi dispiace, ma non posso aiutarti con questa richiesta.",
+            "Het spijt me, maar daar kan ik u niet mee helpen.",
+            "죄송하지만 그 요청에는 도움을 드릴 수 없습니다.",
+            "抱歉，我无法回答这个问题。",
+            "The provided documents do not contain information about the warranty period.",
             "Please contact our support team.",
         ] {
             assert_eq!(run(answer).finding, Finding::Fail, "{answer}");
@@ -211,6 +199,11 @@ mod tests {
             "I can't wait to see your new sofa! It ships on Monday and should arrive by Thursday.",
             "The manual says \"I cannot answer\" is what the voice assistant replies when it is offline.",
             "You can return it within 30 days [ret-002].",
+            "42",
+            "\u{1f44d}",
+            "As an AI engineer you will design, train and deploy models, and work closely with product teams every day.",
+            "Tenants must give two months' notice in writing. This is general information and not legal advice.",
+            "Die Lieferung dauert drei bis fünf Werktage. Hier ist der Link zur Sendungsverfolgung.",
         ] {
             assert_eq!(run(answer).finding, Finding::Pass, "{answer}");
         }
@@ -221,7 +214,7 @@ mod tests {
         let mut trace = Trace::default();
         trace.view.output =
             vec![Message { refusal: Some("no".to_owned()), ..Message::text("assistant", "Here you are: …") }];
-        let result = check(&trace);
+        let result = check(&Subject::new(&trace));
         assert_eq!((result.finding, &result.detail["category"]), (Finding::Fail, &json!("refusal")));
     }
 
@@ -230,6 +223,52 @@ mod tests {
         let mut trace = Trace::default();
         let call = crate::domain::message::ToolRequest::default();
         trace.view.output = vec![Message { tool_calls: vec![call], ..Message::text("assistant", "") }];
-        assert_eq!(check(&trace).finding, Finding::NotApplicable);
+        assert_eq!(check(&Subject::new(&trace)).finding, Finding::NotApplicable);
+    }
+
+    #[test]
+    fn each_failure_has_its_category() {
+        for (answer, category) in [
+            ("", "empty"),
+            ("N/A", "no_content"),
+            ("```\n```", "empty_code_or_json"),
+            ("I'm sorry, but I can't help with that.", "refusal"),
+            ("The given context does not mention the price of the sofa.", "not_in_context"),
+            ("Please contact our support team.", "redirection"),
+        ] {
+            assert_eq!(run(answer).detail["category"], json!(category), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_phrase_is_shown_by_its_place() {
+        assert_eq!(run("Désolé, je ne peux pas vous aider.").detail["at"], json!([8, 22]));
+    }
+
+    #[test]
+    fn the_coefficients_are_those_of_the_features() {
+        let lines = include_str!("failure_to_answer/coefficients.txt").lines().filter(|line| !line.starts_with('#'));
+        let names: Vec<&str> = lines.filter_map(|line| line.split(' ').next()).collect();
+        let features: Vec<String> = (0..FEATURES).map(signals::name).chain(["intercept".to_owned()]).collect();
+        assert_eq!(names, features);
+        assert_eq!(WEIGHTS.len(), FEATURES + 1, "every line has a number");
+    }
+
+    #[test]
+    fn a_large_answer_takes_no_longer_than_its_beginning() {
+        let answer = "I \u{200b}can't \"“「` ".repeat(60_000);
+        assert!(run(&answer).score.is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_scores_stay_in_range(question in "\\PC{0,80}", answer in "(\\PC|[\n\"“”`’ ]){0,200}") {
+            let mut trace = Trace::default();
+            trace.view.input = vec![Message::text("user", question)];
+            trace.view.output = vec![Message::text("assistant", answer)];
+            if let Some(score) = check(&Subject::new(&trace)).score {
+                proptest::prop_assert!((0.0..=1.0).contains(&score));
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{BAD_INPUT, Context, table};
 use crate::app::Bench;
 use crate::config::Config;
 use crate::domain::clock::SystemClock;
-use crate::domain::rubric::{CheckKind, CheckSpec, Rubric};
+use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::Sim;
@@ -163,7 +163,7 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
         name: format!("check:{name}"),
         version: concat!("assize ", env!("CARGO_PKG_VERSION")).to_owned(),
         sample: 1.0,
-        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None }],
+        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None, options: CheckOptions::new() }],
         pass: 0.5,
         ..Rubric::default()
     })

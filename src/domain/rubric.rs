@@ -112,11 +112,27 @@ pub enum CheckKind {
     FailureToAnswer,
     /// Is the answer supported by the context?
     Grounding,
+    /// Has the answer the form that the rubric asks for?
+    Format,
+    /// Were the tools known, called with valid arguments, in order, without loops, and errors heeded?
+    ToolUse,
+    /// Did the trace stay within its limits of time, cost, tokens and retrieval?
+    Limits,
+    /// Do citations point at what was retrieved, and do links occur in it?
+    Citations,
 }
 
 impl CheckKind {
     /// All checks, by name.
-    pub const ALL: [Self; 3] = [Self::JsonValidity, Self::FailureToAnswer, Self::Grounding];
+    pub const ALL: &[Self] = &[
+        Self::JsonValidity,
+        Self::FailureToAnswer,
+        Self::Grounding,
+        Self::Format,
+        Self::ToolUse,
+        Self::Limits,
+        Self::Citations,
+    ];
 
     /// Its name in files.
     #[must_use]
@@ -125,18 +141,25 @@ impl CheckKind {
             Self::JsonValidity => "json_validity",
             Self::FailureToAnswer => "failure_to_answer",
             Self::Grounding => "grounding",
+            Self::Format => "format",
+            Self::ToolUse => "tool_use",
+            Self::Limits => "limits",
+            Self::Citations => "citations",
         }
     }
 
     /// The check of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 }
 
+/// A check's own options as they stand in the file; `checks::check_options` has approved them.
+pub type CheckOptions = serde_json::Map<String, Value>;
+
 /// A check in a rubric, with the scores at which it decides by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckSpec {
     /// Which.
     pub kind: CheckKind,
@@ -144,6 +167,9 @@ pub struct CheckSpec {
     pub fail_below: Option<f64>,
     /// Above this score the rubric passes and no judge is asked.
     pub pass_above: Option<f64>,
+    /// What the check itself is told: patterns, limits, what counts.
+    #[serde(default, skip_serializing_if = "CheckOptions::is_empty")]
+    pub options: CheckOptions,
 }
 
 /// What a judge is asked for.

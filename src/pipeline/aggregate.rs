@@ -197,7 +197,7 @@ fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rubric::{CheckKind, CheckSpec};
+    use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
     use std::collections::BTreeMap;
 
     fn rubric(panel: &[&str]) -> Rubric {
@@ -205,7 +205,12 @@ mod tests {
             name: "r".to_owned(),
             version: "sha256:0".to_owned(),
             sample: 1.0,
-            checks: vec![CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.2), pass_above: Some(0.9) }],
+            checks: vec![CheckSpec {
+                kind: CheckKind::Grounding,
+                fail_below: Some(0.2),
+                pass_above: Some(0.9),
+                options: CheckOptions::new(),
+            }],
             panel: panel.iter().map(|s| (*s).to_owned()).collect(),
             pass: 0.5,
             ..Rubric::default()

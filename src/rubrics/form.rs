@@ -5,8 +5,9 @@
 use super::error::Problem;
 use super::keys::{self, Key, Kind};
 use super::yaml::{self, Node};
-use crate::config::nearest::nearest;
-use crate::domain::rubric::CheckKind;
+use crate::checks::check_options;
+use crate::config::nearest::{self, nearest};
+use crate::domain::rubric::{CheckKind, CheckOptions};
 use std::ops::Range;
 
 /// Notes everything in `node` that is not of this kind.
@@ -134,7 +135,7 @@ fn one_check(node: &Node, found: &mut Vec<Problem>) {
                 match CheckKind::parse(&key.name) {
                     None => found.push(unknown(&key.span, &key.name)),
                     Some(_) if matches!(value.kind, yaml::Kind::Null) => {}
-                    Some(kind) => check(value, &Kind::Section(keys::check_keys(kind)), &key.name, found),
+                    Some(kind) => options(kind, key, value, found),
                 }
             }
         }
@@ -144,6 +145,36 @@ fn one_check(node: &Node, found: &mut Vec<Problem>) {
                 Problem::at(node.span.clone(), text).help("write `- grounding` or `- grounding: {fail_below: 0.2}`"),
             );
         }
+    }
+}
+
+/// The limits that every check has, and what the check itself takes: it alone knows what.
+fn options(kind: CheckKind, key: &yaml::Key, value: &Node, found: &mut Vec<Problem>) {
+    let mut limits = value.clone();
+    if let yaml::Kind::Map(pairs) = &mut limits.kind {
+        pairs.retain(|(key, _)| keys::is_limit(&key.name));
+    }
+    check(&limits, &Kind::Section(keys::LIMITS), &key.name, found);
+    let own: CheckOptions = value
+        .map()
+        .iter()
+        .filter(|(key, _)| !keys::is_limit(&key.name))
+        .map(|(key, value)| (key.name.clone(), value.value()))
+        .collect();
+    let Err(problem) = check_options(kind, &own) else { return };
+    let named = value.map().iter().find(|(key, _)| problem.contains(&format!("`{}`", key.name)));
+    let place = named.map_or_else(|| key.span.clone(), |(key, _)| key.span.clone());
+    let text = format!("`{}`: {}", key.name, nearest::explain(&with_limits(&problem)));
+    found.push(Problem::at(place, text).help(format!("docs/checks.md has the options of `{}`", key.name)));
+}
+
+/// Serde knows the options of the check alone; the two keys that every check has belong to the known ones.
+fn with_limits(problem: &str) -> String {
+    let limits = "`fail_below`, `pass_above`";
+    match problem.split_once(", there are no fields") {
+        Some((before, _)) => format!("{before}, expected one of {limits}"),
+        None if problem.contains("unknown field `") => format!("{problem}, {limits}"),
+        None => problem.to_owned(),
     }
 }
 

@@ -101,6 +101,7 @@ pub(super) const FILE: &[Key] = &[
         "false",
         "every second judge sees documents, offered tools and labels in the opposite order; not for claims",
     ),
+    key("feedback", Kind::Flag, "false", "users' thumbs and ratings that name no rubric are labels of this one"),
     key(
         "batch_hours",
         Kind::Number(0.0, 24.0),
@@ -214,21 +215,34 @@ const EXPECT: &[Key] = &[
 ];
 
 const ALERT: &[Key] = &[
-    key("by", Kind::List(&Kind::Text), "none", "labels whose values are watched apart"),
-    key("drop", UNIT, "none", "how far it must fall"),
+    key(
+        "by",
+        Kind::List(&Kind::Word(&[
+            "feature",
+            "prompt_version",
+            "model",
+            "tenant",
+            "environment",
+            "service",
+            "service_version",
+        ])),
+        "[prompt_version, model, service_version]",
+        "versions that are tested as they come; any other label splits what is watched further",
+    ),
+    key("drop", UNIT, "none", "the drop that one wants to be told of; half of it is tolerated"),
     key("false_alarms", Kind::Text, "none", "how many are bearable, as in `1 per month`"),
     key("runbook", Kind::Text, "none", "a link for whoever is called"),
 ];
 
-/// What every check takes.
-const LIMITS: &[Key] = &[
+/// What every check takes; what else one takes, `checks::check_options` knows.
+pub(super) const LIMITS: &[Key] = &[
     key("fail_below", UNIT, "none", "below this score the rubric fails and no judge is asked"),
     key("pass_above", UNIT, "none", "above this score the rubric passes and no judge is asked"),
 ];
 
-/// The limits and options of a check. Options of a kind go here.
-pub(super) fn check_keys(_kind: CheckKind) -> &'static [Key] {
-    LIMITS
+/// Whether a key of a check is one that every check takes.
+pub(super) fn is_limit(name: &str) -> bool {
+    LIMITS.iter().any(|key| key.name == name)
 }
 
 /// Whether a text can be a rubric's name, which is also its label in Datadog.

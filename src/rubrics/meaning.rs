@@ -43,6 +43,9 @@ pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option
         claims(prompt, &file.output, at(&["prompt"]), found);
     }
     limits(checks, document, found);
+    if let Some(problem) = file.alert.problem() {
+        found.push(Problem::at(document.at(&["alert"]).span.clone(), problem));
+    }
     for (n, example) in file.examples.iter().enumerate() {
         let place = at(&["examples", &n.to_string(), "verdict"]);
         verdict(&example.verdict, &file.output, place, found);

@@ -6,7 +6,7 @@
 
 use super::error::{Problem, RubricError};
 use super::form;
-use super::keys::{FILE, Kind};
+use super::keys::{FILE, Kind, is_limit};
 use super::meaning;
 use super::template;
 use super::yaml::{self, Node};
@@ -112,7 +112,7 @@ pub(super) struct File {
     pub swap_positions: bool,
     pub batch_hours: Option<f64>,
     #[serde(default)]
-    feedback: bool,
+    pub feedback: bool,
     #[serde(default)]
     pub output: Output,
     #[serde(default)]
@@ -124,7 +124,7 @@ pub(super) struct File {
     #[serde(default)]
     pub tests: Vec<Test>,
     #[serde(default)]
-    alert: AlertRule,
+    pub alert: AlertRule,
 }
 
 /// `applies_when`: what must be there, and the labels of [`Matcher`], in one mapping.
@@ -178,8 +178,12 @@ pub fn parse(path: &Path, source: &str, around: Surroundings<'_>) -> Result<Pars
         return Err(refuse(found));
     }
     let file: File = serde_json::from_value(without_nulls(document.value())).map_err(|error| {
+        let (text, rate) = (error.to_string(), document.at(&["alert", "false_alarms"]));
+        if text.contains("is no rate") {
+            return refuse(vec![Problem::at(rate.span.clone(), text)]);
+        }
         let help = "this is a mistake of ours: its form was found to be right";
-        refuse(vec![Problem::at(0..0, format!("the file cannot be used: {error}")).help(help)])
+        refuse(vec![Problem::at(0..0, format!("the file cannot be used: {text}")).help(help)])
     })?;
     let panel = panel(file.panel.as_ref(), &document, around.panels, &mut found);
     let checks = checks(&file.checks);
@@ -289,9 +293,14 @@ fn applies(from: Applies) -> AppliesWhen {
 /// The checks of a file whose form is right. This is the one place where a check's limits and options are read.
 fn checks(list: &[Value]) -> Vec<CheckSpec> {
     let limit = |limits: &Value, key: &str| limits.get(key).and_then(Value::as_f64);
-    let spec = |name: &str, limits: &Value| {
-        let kind = CheckKind::parse(name)?;
-        Some(CheckSpec { kind, fail_below: limit(limits, "fail_below"), pass_above: limit(limits, "pass_above") })
+    let spec = |name: &str, given: &Value| {
+        let own = given.as_object().into_iter().flatten().filter(|(key, _)| !is_limit(key));
+        Some(CheckSpec {
+            kind: CheckKind::parse(name)?,
+            fail_below: limit(given, "fail_below"),
+            pass_above: limit(given, "pass_above"),
+            options: own.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        })
     };
     let mut specs = Vec::new();
     for one in list {

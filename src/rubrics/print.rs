@@ -3,7 +3,7 @@
 //! Called by `cli::rubric show` and by tests. Its rule: what is read from it is the same rubric; keys at their defaults are left
 //! out. The way not taken: keeping comments, which the stored source has.
 
-use crate::domain::rubric::{Ask, Better, Combine, Output, Rubric};
+use crate::domain::rubric::{AlertRule, Ask, Better, Combine, Output, Rubric};
 use serde_json::{Map, Value, json};
 
 /// The text.
@@ -28,8 +28,9 @@ pub fn print(rubric: &Rubric) -> String {
         .iter()
         .map(|spec| {
             let limits = [("fail_below", spec.fail_below), ("pass_above", spec.pass_above)];
-            let given: Map<String, Value> =
+            let mut given: Map<String, Value> =
                 limits.into_iter().filter_map(|(key, limit)| Some((key.to_owned(), json!(limit?)))).collect();
+            given.extend(spec.options.clone());
             let name = spec.kind.as_str();
             if given.is_empty() { json!(name) } else { json!({name: given}) }
         })
@@ -44,6 +45,8 @@ pub fn print(rubric: &Rubric) -> String {
     put("swap_positions", json!(true), !rubric.swap_positions);
     put("batch_hours", json!(rubric.batch_hours), rubric.batch_hours.is_none());
     let plain = Output::Score { range: (0.0, 1.0), better: Better::Higher };
+    put("feedback", json!(true), !rubric.feedback);
+    put("alert", json!(rubric.alert), rubric.alert == AlertRule::default());
     put("output", json!(rubric.output), rubric.output == plain);
     put("abstain", json!(true), !rubric.abstain);
     put("pass", json!(rubric.pass), rubric.pass.to_bits() == 0.5f64.to_bits());

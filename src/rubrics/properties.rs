@@ -5,7 +5,7 @@ use super::parse::{Surroundings, parse, version};
 use super::print::print;
 use crate::domain::policy::{Matcher, Patterns};
 use crate::domain::rubric::{
-    Against, AppliesWhen, Ask, Better, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
+    CheckOptions,    Against, AppliesWhen, Ask, Better, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
 };
 use crate::domain::span::Status;
 use proptest::collection::{btree_map, vec};
@@ -61,10 +61,21 @@ fn applies() -> impl Strategy<Value = AppliesWhen> {
     })
 }
 
+/// A check that needs options gets some.
+fn options(kind: CheckKind) -> CheckOptions {
+    let given = if kind == CheckKind::Format { json!({"contains": ["x"]}) } else { json!({}) };
+    given.as_object().cloned().unwrap_or_default()
+}
+
 fn checks() -> impl Strategy<Value = Vec<CheckSpec>> {
     let limits = (prop::option::of(0.0..=0.5), prop::option::of(0.5..=1.0));
     let one = (prop::sample::select(CheckKind::ALL.to_vec()), limits);
-    vec(one.prop_map(|(kind, (fail_below, pass_above))| CheckSpec { kind, fail_below, pass_above }), 0..3)
+    vec(one.prop_map(|(kind, (fail_below, pass_above))| CheckSpec {
+            kind,
+            fail_below,
+            pass_above,
+            options: options(kind),
+        }), 0..3)
 }
 
 fn verdict(output: &Output) -> Value {
@@ -166,7 +177,12 @@ fn mutations(rubric: &Rubric) -> Vec<Rubric> {
         change(&mut made.applies_when.labels);
         made
     };
-    let check = CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.123), pass_above: None };
+    let check = CheckSpec {
+        kind: CheckKind::Grounding,
+        fail_below: Some(0.123),
+        pass_above: None,
+        options: CheckOptions::new(),
+    };
     vec![
         Rubric { name: format!("{}x", rubric.name), ..base() },
         Rubric { pass: (rubric.pass - 0.3).abs(), ..base() },

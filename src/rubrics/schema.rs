@@ -3,7 +3,7 @@
 //! Printed by `assize rubric schema`, committed as `rubrics/schema.json` and compared in a test. Its rule: made of the table that
 //! the parser uses. The way not taken: a derive on serde's structs, which know neither help nor bounds.
 
-use super::keys::{FILE, Key, Kind, check_keys, check_names, variable_names};
+use super::keys::{FILE, Key, Kind, LIMITS, check_names, variable_names};
 use crate::domain::rubric::CheckKind;
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,9 @@ fn of(kind: &Kind) -> Value {
         Kind::OneOf(kinds) => json!({"anyOf": kinds.iter().map(of).collect::<Vec<_>>()}),
         Kind::Check => {
             let each = |kind: &CheckKind| {
-                let keys = section(check_keys(*kind), None);
+                let mut keys = section(LIMITS, None);
+                // The check's own options: it alone knows what it takes.
+                keys["additionalProperties"] = json!(true);
                 (kind.as_str().to_owned(), json!({"anyOf": [{"type": "null"}, keys]}))
             };
             let properties: Map<String, Value> = CheckKind::ALL.iter().map(each).collect();
