@@ -9,6 +9,8 @@
 
 #[path = "accuracy/data.rs"]
 mod data;
+#[path = "accuracy/grounding.rs"]
+mod grounding;
 #[path = "accuracy/measure.rs"]
 mod measure;
 #[path = "accuracy/refusal.rs"]
@@ -23,7 +25,7 @@ use serde_json::json;
 /// Measures one family, or says why it cannot.
 type Run = fn(&Data) -> Result<Family, String>;
 
-const FAMILIES: &[(&str, Run)] = &[("refusal", refusal::run)];
+const FAMILIES: &[(&str, Run)] = &[("refusal", refusal::run), ("grounding", grounding::run)];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

@@ -6,7 +6,7 @@
 //! which cost money and flip.
 
 mod failure_to_answer;
-mod grounding;
+pub mod grounding;
 mod json_validity;
 pub mod subject;
 
@@ -36,7 +36,7 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
     match spec.kind {
         CheckKind::JsonValidity => json_validity::check(subject),
         CheckKind::FailureToAnswer => failure_to_answer::check(subject.trace),
-        CheckKind::Grounding => grounding::check(subject.trace),
+        CheckKind::Grounding => grounding::check(subject),
     }
 }
 
