@@ -113,7 +113,8 @@ impl<'a> Reader<'a> {
 
     fn sentence(&self, text: &str, tokens: &[Token], values: &[f64]) -> Sentence {
         let end = tokens.last().map_or(0, |t| t.end as usize);
-        let mut s = Sentence { bytes: tokens[0].start as usize..end, ..Sentence::default() };
+        let marks = text.as_bytes()[end..].iter().take_while(|b| matches!(b, b'.' | b'!' | b'?')).count();
+        let mut s = Sentence { bytes: tokens[0].start as usize..end + marks, ..Sentence::default() };
         s.question = text.as_bytes()[end..].iter().take(3).any(|b| *b == b'?') || text[end..].starts_with('？');
         self.words(&mut s, tokens, values);
         self.pairs(&mut s, tokens);
