@@ -2,6 +2,11 @@
 //!
 //! Used by `check`. Its rule: one open-addressing table of stems, and a chain through the tokens of each; no allocation per token.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
+)]
+
 use super::token::{Token, Tokens};
 
 /// No place.

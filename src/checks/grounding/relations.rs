@@ -2,6 +2,11 @@
 //!
 //! Asked by [`super::features`] for words of an answer. From WordNet 3.1.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
+)]
+
 use super::token::Packed;
 use std::sync::LazyLock;
 

@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
                         s.unknown_numbers.push(token.start as usize..token.end as usize);
                     }
                 }
-                Kind::Word if !held => soft += self.unheld(s, token, has, asked, i > 0),
+                Kind::Word if !held => soft += self.unheld(s, token, (has, asked), i > 0),
                 _ => {}
             }
             if !held && token.word.is(Word::QUANTIFIER) {
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A word that the passage has not: a name, a synonym or an opposite. Returns its support beyond what was counted.
-    fn unheld(&self, s: &mut Sentence, token: &Token, has: bool, asked: bool, inside: bool) -> f64 {
+    fn unheld(&self, s: &mut Sentence, token: &Token, (has, asked): (bool, bool), inside: bool) -> f64 {
         if OPPOSITES.to(token.stem).iter().take(RELATED_MAX).any(|other| self.window.has(*other)) {
             s.opposites.push(token.start as usize..token.end as usize);
         }

@@ -4,6 +4,11 @@
 //! register, so that lower-casing, stemming and hashing are a few shifts. Scripts without spaces give a token per character
 //! that covers it and the next one. The way not taken: `unicode_words` and a `String` a word, which costs ten times as much.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
+)]
+
 use super::lexicon::{Lexicon, Word};
 
 /// What a token is.
@@ -299,7 +304,7 @@ impl Scan<'_> {
     }
 
     #[inline]
-    fn emit(&mut self, all: &mut Tokens, start: usize, stem: u32, kind: Kind, word: Word) {
+    fn emit(&mut self, all: &mut Tokens, start: usize, (stem, kind): (u32, Kind), word: Word) {
         let capital = self.bytes[start].is_ascii_uppercase();
         let token = Token {
             stem,
@@ -339,11 +344,11 @@ impl Scan<'_> {
         let word = self.lexicon.word(hash);
         if let Some(value) = word.number() {
             all.numbers.push((value, all.tokens.len() as u32));
-            self.emit(all, start, number_hash(value), Kind::Number, word);
+            self.emit(all, start, (number_hash(value), Kind::Number), word);
             return;
         }
         let stem = if word.is(Word::STOP) { hash } else { packed.stem() };
-        self.emit(all, start, stem, Kind::Word, word);
+        self.emit(all, start, (stem, Kind::Word), word);
     }
 
     /// A word with letters outside ASCII, with an apostrophe, or longer than the register.
@@ -403,7 +408,7 @@ impl Scan<'_> {
         }
         let hash = number_hash(value);
         all.numbers.push((value, all.tokens.len() as u32));
-        self.emit(all, start, hash, Kind::Number, Word::default());
+        self.emit(all, start, (hash, Kind::Number), Word::default());
         // `5th`: the ending is no word.
         let rest = &self.bytes[self.at..];
         if rest.len() >= 2 && matches!(&rest[..2], b"st" | b"nd" | b"rd" | b"th") {
@@ -428,7 +433,7 @@ impl Scan<'_> {
                 packed.push_char(next);
             }
             let hash = packed.hash();
-            self.emit(all, start, hash, Kind::Unspaced, Word::default());
+            self.emit(all, start, (hash, Kind::Unspaced), Word::default());
         } else if c.is_alphanumeric() {
             self.word(all);
         } else {

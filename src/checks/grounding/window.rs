@@ -3,6 +3,11 @@
 //! Called by [`super::support`] for each sentence. Its rule: every loop has a written bound, so that no text costs more than
 //! its length times a constant. The way not taken: the longest common subsequence, which is quadratic.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
+)]
+
 use super::index::{Index, NONE};
 use super::lexicon;
 use super::token::{Kind, SENTENCE_TOKENS_MAX, Token};
