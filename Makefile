@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes accuracy attacks simulate interop chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes accuracy fit-grounding attacks simulate interop chaos prepare lint-only
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the whole product on this machine; more arguments with ARGS="--once"
 	@echo "demo: building the release program (the first build takes some minutes), then running it"
@@ -52,6 +52,9 @@ votes: ## real judges' votes through our rules; needs the labelled data, see doc
 
 accuracy: ## the checks on labelled data; writes docs/accuracy.md; needs the data, see benches/accuracy.rs
 	@cargo bench --bench accuracy
+
+fit-grounding: ## the coefficients of the grounding check, from the labelled data
+	@cargo bench --bench fit_grounding
 
 attacks: ## answers that order the judge to pass them
 	@cargo bench --bench attacks

@@ -13,6 +13,8 @@ mod data;
 mod fit;
 #[path = "accuracy/json.rs"]
 mod json;
+#[path = "accuracy/grounding.rs"]
+mod grounding;
 #[path = "accuracy/measure.rs"]
 mod measure;
 #[path = "accuracy/refusal.rs"]
@@ -27,7 +29,7 @@ use serde_json::json;
 /// Measures one family, or says why it cannot.
 type Run = fn(&Data) -> Result<Family, String>;
 
-const FAMILIES: &[(&str, Run)] = &[("json", json::run), ("refusal", refusal::run)];
+const FAMILIES: &[(&str, Run)] = &[("json", json::run), ("refusal", refusal::run), ("grounding", grounding::run)];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

@@ -1,84 +1,121 @@
-//! Is the answer supported by the context? Lexically: no model is asked.
+//! Is the answer supported by the context? Lexically: no language model is asked.
 //!
-//! For each sentence of the answer, the share of its content terms that the context has, and whether its numbers occur in
-//! the context or the question. The score is the mean support, pulled down by the worst sentence and by unknown numbers. It
-//! cannot see a contradiction that uses the same words; that is what judges are for. The way not taken: one overlap over
-//! the whole answer, in which one invented sentence drowns.
+//! Each sentence of the answer is laid beside the context (`window`), what it has there becomes numbers (`support`), all sentences one vector
+//! (`features`), and a logistic regression with checked-in coefficients gives the score (`model`). Its rule: the same text gives the same score,
+//! in bounded time. What it cannot see is in docs/grounding.md: that is what judges are for. The way not taken: one overlap
+//! over the whole answer, in which one invented sentence drowns.
 
-use crate::domain::trace::Trace;
+pub mod features;
+pub mod index;
+mod lexicon;
+pub mod model;
+mod relations;
+mod support;
+pub mod token;
+mod window;
+
+use super::subject::{Subject, evidence};
 use crate::domain::verdict::CheckResult;
-use crate::domain::words::{numbers, sentences, terms};
+use index::Index;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::borrow::Cow;
+use support::{Asked, Reader, Sentence};
+use token::Tokens;
 
 const NAME: &str = "grounding";
 
-/// A sentence is supported when at least this share of its terms is known.
+/// An answer passes from this score on.
 const SUPPORT_MIN: f64 = 0.5;
 
-/// Evidence lists this many sentences at most.
+/// Evidence lists this many of each kind at most.
 const EVIDENCE_MAX: usize = 10;
 
-pub(super) fn check(trace: &Trace) -> CheckResult {
-    let Some(answer) = trace.answer().filter(|a| !a.trim().is_empty()) else {
+/// Longer answers are not compared; the outcome says so.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let Some(answer) = subject.answer().filter(|a| !a.trim().is_empty()) else {
         return CheckResult::not_applicable(NAME, "there is no answer");
     };
-    let sources = sources(trace);
-    if sources.is_empty() {
-        return CheckResult::not_applicable(NAME, "there is no context");
+    let index = match subject.context() {
+        Ok(index) => index,
+        Err(why) => return CheckResult::not_applicable(NAME, why),
+    };
+    if answer.len() > ANSWER_BYTES_MAX {
+        return CheckResult::not_applicable(NAME, "the answer is too long to be compared with the context");
     }
-    let question = trace.question().unwrap_or_default();
-    let known_terms: HashSet<String> = sources.iter().flat_map(|s| terms(s)).collect();
-    let asked_terms: HashSet<String> = terms(question).into_iter().collect();
-    let known_numbers: HashSet<String> = sources.iter().flat_map(|s| numbers(s)).chain(numbers(question)).collect();
-    let mut supports = Vec::new();
-    let mut evidence: Vec<Value> = Vec::new();
-    let mut unknown: Vec<String> = Vec::new();
-    for sentence in sentences(&answer) {
-        let words = without_citations(trace, sentence.text);
-        let own = terms(&words);
-        // Words of the question say nothing about support: an answer repeats them whether it is true or not.
-        let telling: Vec<&String> = own.iter().filter(|t| !asked_terms.contains(*t)).collect();
-        let stray: Vec<String> = numbers(&words).into_iter().filter(|n| !known_numbers.contains(n)).collect();
-        if telling.is_empty() && stray.is_empty() {
-            continue;
-        }
-        let found = telling.iter().filter(|t| known_terms.contains(**t)).count();
-        let share = if telling.is_empty() { 1.0 } else { found as f64 / telling.len() as f64 };
-        let support = if stray.is_empty() { share } else { share * 0.4 };
-        if support < SUPPORT_MIN && evidence.len() < EVIDENCE_MAX {
-            evidence.push(json!({"at": [sentence.start, sentence.end], "support": round(support)}));
-        }
-        unknown.extend(stray);
-        supports.push(support);
-    }
-    if supports.is_empty() {
+    let question = subject.trace.question().unwrap_or_default();
+    let ids = subject.trace.view.documents.iter().filter_map(|d| d.id.as_deref());
+    let sentences = read(index, question, &without_citations(answer, ids));
+    let size = index.text.tokens.len();
+    let Some(vector) = features::vector(&sentences, size, !question.is_empty()) else {
         return CheckResult::not_applicable(NAME, "the answer makes no statement of its own");
+    };
+    let score = round(model::score(&vector));
+    CheckResult::new(NAME, score >= SUPPORT_MIN, score, detail(answer, &sentences, size, !question.is_empty()))
+}
+
+/// The features of an answer, for the command that fits the coefficients; `None` when it says nothing.
+#[must_use]
+pub fn features_of(context: &str, question: &str, answer: &str) -> Option<[f64; features::COUNT]> {
+    let index = Index::of(std::iter::once(context));
+    let sentences = read(&index, question, &without_citations(answer, std::iter::empty()));
+    features::vector(&sentences, index.text.tokens.len(), !question.is_empty())
+}
+
+fn read(index: &Index, question: &str, answer: &str) -> Vec<Sentence> {
+    Reader::new(index, &Asked::of(question)).sentences(answer, &Tokens::of(answer))
+}
+
+/// Positions only: the text itself stays in the trace.
+fn detail(answer: &str, sentences: &[Sentence], size: usize, asked: bool) -> Value {
+    let own = |s: &Sentence| features::vector(std::slice::from_ref(s), size, asked).map_or(1.0, |v| model::score(&v));
+    let scores: Vec<f64> = sentences.iter().map(own).collect();
+    let unsupported: Vec<Value> = (sentences.iter().zip(&scores))
+        .filter(|(_, score)| **score < SUPPORT_MIN)
+        .take(EVIDENCE_MAX)
+        .map(|(s, score)| {
+            let mut found = evidence("unsupported sentence", "answer", answer, s.bytes.clone());
+            found["support"] = json!(round(*score));
+            found
+        })
+        .collect();
+    let list = |what: &str, of: fn(&Sentence) -> &[std::ops::Range<usize>]| -> Vec<Value> {
+        let places = sentences.iter().flat_map(|s| of(s).iter().cloned());
+        places.take(EVIDENCE_MAX).map(|bytes| evidence(what, "answer", answer, bytes)).collect()
+    };
+    json!({
+        "sentences": sentences.len(),
+        "worst_support": round(scores.iter().copied().fold(1.0, f64::min)),
+        "unsupported": unsupported,
+        "unknown_numbers": list("unknown number", |s| &s.unknown_numbers),
+        "opposites": list("opposite of a word of the context", |s| &s.opposites),
+        "unknown_names": list("unknown name", |s| &s.unknown_names),
+    })
+}
+
+/// The answer with citations blanked, byte for byte: `[2]`, and the ids of documents, which are not its own words.
+fn without_citations<'a, 'i>(answer: &'a str, ids: impl Iterator<Item = &'i str>) -> Cow<'a, str> {
+    const IDS_MAX: usize = 100;
+    let mut blanks: Vec<(usize, usize)> = Vec::new();
+    for id in ids.filter(|id| id.len() > 1).take(IDS_MAX) {
+        blanks.extend(answer.match_indices(id).map(|(at, found)| (at, found.len())));
     }
-    let mean = supports.iter().sum::<f64>() / supports.len() as f64;
-    let worst = supports.iter().copied().fold(1.0, f64::min);
-    let score = round(0.5 * mean + 0.5 * worst);
-    let detail = json!({
-        "sentences": supports.len(), "mean_support": round(mean), "worst_support": round(worst),
-        "unsupported": evidence, "unknown_numbers": unknown.len(),
-    });
-    CheckResult::new(NAME, score >= SUPPORT_MIN, score, detail)
-}
-
-/// A sentence without the ids of documents that it cites, which are not its own words.
-fn without_citations(trace: &Trace, sentence: &str) -> String {
-    let ids = trace.view.documents.iter().filter_map(|d| d.id.as_deref()).filter(|id| id.len() > 1);
-    ids.fold(sentence.to_owned(), |text, id| if text.contains(id) { text.replace(id, " ") } else { text })
-}
-
-/// What the answer may rest on: documents and the results of tools.
-fn sources(trace: &Trace) -> Vec<String> {
-    let documents = trace.context().filter_map(|d| d.content.clone());
-    let results = trace.view.tool_calls.iter().filter(|call| !call.result.is_null()).map(|call| match &call.result {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    });
-    documents.chain(results).collect()
+    for (at, _) in answer.match_indices('[') {
+        let digits = answer.as_bytes()[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if (1..=3).contains(&digits) && answer.as_bytes().get(at + 1 + digits) == Some(&b']') {
+            blanks.push((at, digits + 2));
+        }
+    }
+    if blanks.is_empty() {
+        return Cow::Borrowed(answer);
+    }
+    let mut bytes = answer.as_bytes().to_vec();
+    for (at, len) in blanks {
+        bytes[at..at + len].fill(b' ');
+    }
+    // Whole characters were replaced by ASCII, so it is still UTF-8.
+    String::from_utf8(bytes).map_or(Cow::Borrowed(answer), Cow::Owned)
 }
 
 fn round(x: f64) -> f64 {
@@ -89,13 +126,14 @@ fn round(x: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::message::{Document, Message};
+    use crate::domain::trace::Trace;
 
     fn run(context: &str, answer: &str) -> CheckResult {
         let mut trace = Trace::default();
         trace.view.input = vec![Message::text("user", "How long do I have to return a sofa?")];
         trace.view.output = vec![Message::text("assistant", answer)];
         trace.view.documents = vec![Document { content: Some(context.to_owned()), ..Document::default() }];
-        check(&trace)
+        check(&Subject::new(&trace))
     }
 
     const CONTEXT: &str = "Sofas can be returned within 30 days of delivery, unused and in the original packaging.";
@@ -124,7 +162,9 @@ mod tests {
             vec![Message::text("assistant", "Sofas can be returned within 30 days of delivery [ret-007].")];
         let id = Some("ret-007".to_owned());
         trace.view.documents = vec![Document { id, content: Some(CONTEXT.to_owned()), score: None }];
-        assert_eq!(check(&trace).score, Some(1.0));
+        let result = check(&Subject::new(&trace));
+        assert!(result.score.expect("applies") > 0.95);
+        assert_eq!(result.detail["unknown_numbers"], json!([]));
     }
 
     #[test]
@@ -140,7 +180,30 @@ mod tests {
         assert!(good > 0.9 && bad < 0.4, "{good} {bad}");
     }
 
+    #[test]
+    fn a_megabyte_has_an_outcome() {
+        let context = "Größe 5 — naïve “quotes”, 1,2.3.4,5 \u{202e}\u{200b}配送は".repeat(12_000);
+        assert!(run(&context[..context.floor_char_boundary(1_000_000)], "Größe 5 is 12.").score.is_some());
+        assert_eq!(
+            run(&"x ".repeat(600_000), "An answer.").detail["reason"],
+            "the context is too large to be compared"
+        );
+        assert_eq!(run(CONTEXT, &"word ".repeat(20_000)).score, None);
+    }
+
+    #[test]
+    fn unknown_numbers_and_names_have_places() {
+        let detail = run(CONTEXT, "Within 45 days, says Miller.").detail;
+        assert_eq!(detail["unknown_numbers"][0]["at"], json!([7, 9]));
+        assert_eq!(detail["unknown_names"][0]["at"], json!([21, 27]));
+    }
+
     proptest::proptest! {
+        #[test]
+        fn hostile_bytes_do_not_panic(context in "[\\PC\\n\\[\\]0-9.,'’ß𝟙配。?]{0,300}", answer in "[\\PC\\n\\[\\]0-9.,'’ß𝟙配。?]{0,300}") {
+            drop(run(&context, &answer));
+        }
+
         #[test]
         fn no_text_panics_and_scores_stay_in_range(context in ".{0,200}", answer in ".{0,200}") {
             if let Some(score) = run(&context, &answer).score {

@@ -8,7 +8,7 @@
 mod citations;
 pub mod failure_to_answer;
 mod format;
-mod grounding;
+pub mod grounding;
 mod json_validity;
 mod limits;
 pub mod subject;
@@ -40,7 +40,7 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
     match spec.kind {
         CheckKind::JsonValidity => json_validity::check(subject, &spec.options),
         CheckKind::FailureToAnswer => failure_to_answer::check(subject),
-        CheckKind::Grounding => grounding::check(subject.trace),
+        CheckKind::Grounding => grounding::check(subject),
         CheckKind::Format => format::check(subject, &spec.options),
         CheckKind::ToolUse => tool_use::check(subject, &spec.options),
         CheckKind::Limits => limits::check(subject, &spec.options),

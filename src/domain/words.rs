@@ -1,6 +1,6 @@
 //! Words, numbers and sentences of a text, in any language.
 //!
-//! Used by `checks::grounding`, `judge::chunks` and the simulated judge. Its rule: texts without spaces (Chinese, Japanese, Thai) are cut into pairs of characters, all others
+//! Used by `judge::chunks` and the simulated judge. Its rule: texts without spaces (Chinese, Japanese, Thai) are cut into pairs of characters, all others
 //! into words by Unicode's rules, lower-cased and without the commonest endings. Positions are in characters.
 
 use unicode_segmentation::UnicodeSegmentation;
