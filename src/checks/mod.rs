@@ -6,6 +6,10 @@
 mod failure_to_answer;
 mod grounding;
 mod json_validity;
+mod language_match;
+pub mod personal_data;
+mod prompt_injection;
+mod toxicity;
 
 use crate::domain::rubric::CheckKind;
 use crate::domain::trace::Trace;
@@ -18,5 +22,9 @@ pub fn run(kind: CheckKind, trace: &Trace) -> CheckResult {
         CheckKind::JsonValidity => json_validity::check(trace),
         CheckKind::FailureToAnswer => failure_to_answer::check(trace),
         CheckKind::Grounding => grounding::check(trace),
+        CheckKind::PromptInjection => prompt_injection::check(trace),
+        CheckKind::PersonalData => personal_data::check(trace),
+        CheckKind::LanguageMatch => language_match::check(trace),
+        CheckKind::Toxicity => toxicity::check(trace),
     }
 }

@@ -12,6 +12,7 @@ pub mod job;
 pub mod message;
 pub mod panel;
 pub mod pause;
+pub mod personal;
 pub mod policy;
 pub mod rubric;
 pub mod rung;

@@ -87,11 +87,27 @@ pub enum CheckKind {
     FailureToAnswer,
     /// Is the answer supported by the context?
     Grounding,
+    /// Does the input, or a retrieved document, try to take over the assistant?
+    PromptInjection,
+    /// Is there personal data or a secret in the question or the answer?
+    PersonalData,
+    /// Is the answer in the question's language?
+    LanguageMatch,
+    /// Is the answer abusive?
+    Toxicity,
 }
 
 impl CheckKind {
     /// All checks, by name.
-    pub const ALL: [Self; 3] = [Self::JsonValidity, Self::FailureToAnswer, Self::Grounding];
+    pub const ALL: [Self; 7] = [
+        Self::JsonValidity,
+        Self::FailureToAnswer,
+        Self::Grounding,
+        Self::PromptInjection,
+        Self::PersonalData,
+        Self::LanguageMatch,
+        Self::Toxicity,
+    ];
 
     /// Its name in files.
     #[must_use]
@@ -100,6 +116,10 @@ impl CheckKind {
             Self::JsonValidity => "json_validity",
             Self::FailureToAnswer => "failure_to_answer",
             Self::Grounding => "grounding",
+            Self::PromptInjection => "prompt_injection",
+            Self::PersonalData => "personal_data",
+            Self::LanguageMatch => "language_match",
+            Self::Toxicity => "toxicity",
         }
     }
 
