@@ -9,6 +9,7 @@ mod json_validity;
 mod language_match;
 pub mod personal_data;
 mod prompt_injection;
+pub mod redact;
 mod toxicity;
 
 use crate::domain::rubric::CheckKind;

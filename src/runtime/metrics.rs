@@ -20,6 +20,8 @@ pub struct Metrics {
     pub requests_refused: IntCounterVec,
     /// Log records and metric points that were accepted and dropped, by signal.
     pub signals_dropped: IntCounterVec,
+    /// Pieces of personal data and secrets taken out of spans, by category.
+    pub redactions: IntCounterVec,
     /// Traces decided on, by `kept`.
     pub traces_decided: IntCounterVec,
     /// Spans that came after their trace was decided on.
@@ -100,6 +102,12 @@ impl Default for Metrics {
                 "assize_signals_dropped_total",
                 "Log records and metric points accepted and dropped",
                 &["signal"],
+            ),
+            redactions: counters(
+                &r,
+                "assize_redactions_total",
+                "Personal data and secrets taken out of spans",
+                &["category"],
             ),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,

@@ -7,21 +7,22 @@ use super::Shared;
 use super::otlp::{read_body, submit};
 use super::problem::Problem;
 use crate::dialect::native;
-use crate::pipeline::ingest::{ids_are_usable, row};
+use crate::domain::span::Span;
+use crate::pipeline::ingest::{ids_are_usable, rows};
 use crate::runtime::cpu;
-use crate::store::inbox::InboxSpan;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Refused traces named in the answer at most.
 const NAMED_MAX: usize = 20;
 
 #[derive(Default)]
 struct Read {
-    rows: Vec<InboxSpan>,
+    spans: Vec<Span>,
     traces: usize,
     rejected: Vec<(usize, String)>,
 }
@@ -34,7 +35,7 @@ impl Read {
         match spans {
             Ok(spans) => {
                 self.traces += 1;
-                self.rows.extend(spans.iter().map(row));
+                self.spans.extend(spans);
             }
             Err(why) => self.rejected.push((line, why)),
         }
@@ -58,7 +59,13 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
     let bytes = read_body(headers, body, limit).await.map_err(super::otlp::Refusal::into_problem)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let by_line = kind.contains("ndjson") || kind.contains("jsonl") || kind.contains("json-seq");
-    let mut read = cpu::run(move || read(&bytes, by_line))
+    let app = Arc::clone(&shared.app);
+    let work = move || {
+        let mut read = read(&bytes, by_line);
+        let rows = rows(&app.bench, std::mem::take(&mut read.spans));
+        (read, rows)
+    };
+    let (read, rows) = cpu::run(work)
         .await
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
     if read.traces == 0 {
@@ -68,7 +75,6 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
         );
         return Err(Problem::bad_request(why));
     }
-    let rows = std::mem::take(&mut read.rows);
     let count = rows.len() as u64;
     submit(shared, rows).await.map_err(super::otlp::Refusal::into_problem)?;
     let metrics = &shared.app.bench.metrics;
