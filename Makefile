@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes attacks interop chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes accuracy attacks interop chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ limits: ## how much of a judge's limit is used, and what becomes of jobs when ju
 
 votes: ## real judges' votes through our rules; needs the labelled data, see docs/performance.md
 	@cargo bench --bench votes
+
+accuracy: ## the checks on labelled data; writes docs/accuracy.md; needs the data, see benches/accuracy.rs
+	@cargo bench --bench accuracy
 
 attacks: ## answers that order the judge to pass them
 	@cargo bench --bench attacks

@@ -3,7 +3,7 @@
 //! Applies when JSON was demanded of the answer. Compiled schemas are kept in a bounded cache, since one schema serves many
 //! traces and compiling costs forty times the checking. No schema is ever fetched from elsewhere.
 
-use crate::domain::trace::Trace;
+use super::subject::Subject;
 use crate::domain::verdict::CheckResult;
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -22,17 +22,18 @@ type Cache = Mutex<HashMap<String, Option<Arc<Validator>>>>;
 
 static COMPILED: LazyLock<Cache> = LazyLock::new(Cache::default);
 
-pub(super) fn check(trace: &Trace) -> CheckResult {
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let trace = subject.trace;
     let Some(format) = trace.view.response_format.as_ref().filter(|f| f.wants_json()) else {
         return CheckResult::not_applicable(NAME, "no JSON was asked for");
     };
-    let Some(answer) = trace.answer() else {
+    let Some(answer) = subject.answer() else {
         return CheckResult::not_applicable(NAME, "the trace has no output");
     };
     let cut = trace.view.finish_reason.as_deref() == Some("length");
     let value: Value = match serde_json::from_str(answer.trim()) {
         Ok(value) => value,
-        Err(error) => return not_json(&answer, &error, cut),
+        Err(error) => return not_json(answer, &error, cut),
     };
     if format.schema.is_null() {
         return CheckResult::new(NAME, true, 1.0, json!({"finding": "valid", "schema": "not sent with the trace"}));
@@ -86,13 +87,14 @@ fn compiled(schema: &Value) -> Option<Arc<Validator>> {
 mod tests {
     use super::*;
     use crate::domain::message::{Message, ResponseFormat};
+    use crate::domain::trace::Trace;
     use crate::domain::verdict::Finding;
 
     fn run(answer: &str, schema: Value) -> CheckResult {
         let mut trace = Trace::default();
         trace.view.output = vec![Message::text("assistant", answer)];
         trace.view.response_format = Some(ResponseFormat { kind: "json_schema".to_owned(), name: None, schema });
-        check(&trace)
+        check(&Subject::new(&trace))
     }
 
     #[test]
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn without_a_demand_for_json_it_does_not_apply() {
-        assert_eq!(check(&Trace::default()).finding, Finding::NotApplicable);
+        assert_eq!(check(&Subject::new(&Trace::default())).finding, Finding::NotApplicable);
     }
 
     #[test]

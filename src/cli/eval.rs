@@ -5,7 +5,7 @@ use super::{BAD_INPUT, Context, table};
 use crate::app::Bench;
 use crate::config::{Config, Judge};
 use crate::domain::clock::SystemClock;
-use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine, Output, Rubric};
+use crate::domain::rubric::{AppliesWhen, CheckKind, CheckOptions, CheckSpec, Combine, Output, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::{Faults, Sim};
@@ -181,7 +181,7 @@ fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
         version: concat!("assize ", env!("CARGO_PKG_VERSION")).to_owned(),
         applies_when: AppliesWhen::default(),
         sample: 1.0,
-        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None }],
+        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None, options: CheckOptions::new() }],
         panel: Vec::new(),
         combine: Combine::default(),
         ask: crate::domain::rubric::Ask::default(),

@@ -99,7 +99,7 @@ pub enum CheckKind {
 
 impl CheckKind {
     /// All checks, by name.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &[Self] = &[
         Self::JsonValidity,
         Self::FailureToAnswer,
         Self::Grounding,
@@ -126,12 +126,15 @@ impl CheckKind {
     /// The check of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 }
 
+/// A check's own options as they stand in the file; `checks::check_options` has approved them.
+pub type CheckOptions = serde_json::Map<String, Value>;
+
 /// A check in a rubric, with the scores at which it decides by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckSpec {
     /// Which.
     pub kind: CheckKind,
@@ -139,6 +142,9 @@ pub struct CheckSpec {
     pub fail_below: Option<f64>,
     /// Above this score the rubric passes and no judge is asked.
     pub pass_above: Option<f64>,
+    /// What the check itself is told: patterns, limits, what counts.
+    #[serde(default, skip_serializing_if = "CheckOptions::is_empty")]
+    pub options: CheckOptions,
 }
 
 /// What a judge is asked for.

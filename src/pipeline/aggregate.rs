@@ -197,7 +197,7 @@ fn scored(verdict: &mut Verdict, score: f64, passed: bool, by: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rubric::{AppliesWhen, CheckKind, CheckSpec, Combine};
+    use crate::domain::rubric::{AppliesWhen, CheckKind, CheckOptions, CheckSpec, Combine};
     use std::collections::BTreeMap;
 
     fn rubric(panel: &[&str]) -> Rubric {
@@ -207,7 +207,12 @@ mod tests {
             version: "sha256:0".to_owned(),
             applies_when: AppliesWhen::default(),
             sample: 1.0,
-            checks: vec![CheckSpec { kind: CheckKind::Grounding, fail_below: Some(0.2), pass_above: Some(0.9) }],
+            checks: vec![CheckSpec {
+                kind: CheckKind::Grounding,
+                fail_below: Some(0.2),
+                pass_above: Some(0.9),
+                options: CheckOptions::new(),
+            }],
             panel: panel.iter().map(|s| (*s).to_owned()).collect(),
             combine: Combine::Mean,
             ask: crate::domain::rubric::Ask::default(),

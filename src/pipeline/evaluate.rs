@@ -176,7 +176,7 @@ async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::doma
         return Vec::new();
     }
     let (rules, about) = (Arc::clone(rubric), Arc::clone(trace));
-    let work = move || rules.checks.iter().map(|spec| checks::run(spec.kind, &about)).collect();
+    let work = move || checks::run_all(&rules.checks, &about);
     // A check that panics is a bug; the rubric is judged without checks rather than not at all.
     cpu::run(work).await.unwrap_or_default()
 }

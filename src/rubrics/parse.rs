@@ -4,10 +4,13 @@
 //! line and remedy; the version is a hash of the parsed rubric, so comments and formatting do not change it. The way not
 //! taken: lenient reading, in which a misspelt `pass` silently means the default.
 
+use crate::checks::check_options;
 use crate::config::nearest;
 use crate::domain::ids::short_hash;
 use crate::domain::policy::{Matcher, Patterns};
-use crate::domain::rubric::{AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable};
+use crate::domain::rubric::{
+    AppliesWhen, Ask, CheckKind, CheckOptions, CheckSpec, Combine, Example, Output, Rubric, Variable,
+};
 use crate::domain::span::Status;
 use crate::judge::prompt::{check_template, uses_variable};
 use serde::Deserialize;
@@ -94,11 +97,14 @@ enum Check {
     WithLimits(BTreeMap<String, Option<Limits>>),
 }
 
+/// The scores at which a check decides; all other keys are its own options.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Limits {
     fail_below: Option<f64>,
     pass_above: Option<f64>,
+    #[serde(flatten)]
+    options: CheckOptions,
 }
 
 #[derive(Deserialize)]
@@ -313,7 +319,9 @@ fn checks(list: Vec<Check>) -> Result<Vec<CheckSpec>, String> {
                 let hint = hint.map_or_else(String::new, |best| format!(" (did you mean `{best}`?)"));
                 format!("there is no check `{name}`{hint}; there are {}", known.join(", "))
             })?;
-            let spec = CheckSpec { kind, fail_below: limits.fail_below, pass_above: limits.pass_above };
+            let Limits { fail_below, pass_above, options } = limits;
+            check_options(kind, &options).map_err(|problem| format!("`{name}`: {}", explain_option(&problem)))?;
+            let spec = CheckSpec { kind, fail_below, pass_above, options };
             for (key, limit) in [("fail_below", spec.fail_below), ("pass_above", spec.pass_above)] {
                 if limit.is_some_and(|l| !(0.0..=1.0).contains(&l)) {
                     return Err(format!("`{name}.{key}` must be a number from 0 to 1"));
@@ -328,6 +336,17 @@ fn checks(list: Vec<Check>) -> Result<Vec<CheckSpec>, String> {
         }
     }
     Ok(specs)
+}
+
+/// Serde knows the options of the check alone; the two keys that every check has belong to the known ones.
+fn explain_option(problem: &str) -> String {
+    let deciding = "`fail_below`, `pass_above`";
+    let text = match problem.split_once(", there are no fields") {
+        Some((before, _)) => format!("{before}, expected one of {deciding}"),
+        None if problem.contains("unknown field `") => format!("{problem}, {deciding}"),
+        None => problem.to_owned(),
+    };
+    nearest::explain(&text)
 }
 
 /// Judges' names of a panel. A named panel that is not configured is empty here; the catalog says so.
@@ -399,6 +418,7 @@ mod tests {
             (GOOD.replace("name: tone", "name: Tone!"), 1, "beginning with a small letter"),
             (format!("{GOOD}checks: [groundin]\n"), 7, "did you mean `grounding`"),
             (format!("{GOOD}checks:\n  - grounding: {{fail_below: 0.9, pass_above: 0.1}}\n"), 7, "both could hold"),
+            (format!("{GOOD}checks:\n  - grounding: {{fail_belo: 0.9}}\n"), 7, "did you mean `fail_below`"),
             (format!("{GOOD}evaluates: session\n"), 7, "not"),
             ("name: x\n".to_owned(), 1, "neither"),
             (format!("{GOOD}output: {{type: score, beter: lower}}\n"), 7, "did you mean `better`"),
