@@ -6,11 +6,13 @@
 //! which cost money and flip.
 
 mod failure_to_answer;
+mod folding;
 mod grounding;
 mod json_validity;
 mod language_match;
+mod lexicon;
 pub mod personal_data;
-mod prompt_injection;
+pub mod prompt_injection;
 pub mod redact;
 pub mod subject;
 mod toxicity;

@@ -20,9 +20,9 @@ static AHEAD: LazyLock<Regex> = LazyLock::new(|| {
                   Highway|Hwy|Parkway|Pkwy|Crescent|Close|Crossroad|Crossing|Alley|Circle|Cir|Trail|Way|Row|Walk|Plaza";
     let foreign: Vec<&str> = FOREIGN.iter().map(|word| word.trim_end()).collect();
     let foreign = foreign.join("|");
-    let rest = r"(?:,?\s+(?:Apt|Suite|Unit|Flat|Apartment|Floor)\.?\s*#?\w{1,6})?";
+    let rest = r"(?:,?\s+(?:Apt|Suite|Unit|Flat|Apartment|Floor)\.?\s*#?[A-Za-z0-9]{1,6})?";
     let pattern = format!(
-        r"^\d{{1,5}}[a-zA-Z]?,?\s+(?:(?:[\p{{Lu}}\d][\p{{L}}\d'’.-]{{0,20}}\s+){{1,4}}(?:{street})\b\.?|(?:{foreign})\s+(?:\p{{L}}[\p{{L}}'’.-]{{0,20}}\s*){{1,4}}){rest}"
+        r"^\d{{1,5}}[a-zA-Z]?,?\s+(?:(?:[\p{{Lu}}\d][\p{{L}}\d'’.-]{{0,20}}\s+){{1,4}}(?:{street})(?-u:\b)\.?|(?:{foreign})\s+(?:\p{{L}}[\p{{L}}'’.-]{{0,20}}\s*){{1,4}}){rest}"
     );
     Regex::new(&pattern).expect("the pattern is fixed")
 });

@@ -25,7 +25,12 @@ pub fn find(text: &str) -> Vec<Hit> {
                 hits.extend(hit);
                 next
             }
-            b':' => at + 1,
+            b':' => {
+                if bytes[at..].starts_with(b"://") {
+                    hits.extend(secrets::in_url(text, at + 3));
+                }
+                at + 1
+            }
             _ => number(text, at, &mut hits),
         };
     }

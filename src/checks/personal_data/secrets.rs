@@ -6,7 +6,7 @@
 
 use super::spans::{Hit, after, before};
 use crate::domain::personal::Category;
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use crate::checks::lexicon::Lexicon;
 use std::sync::LazyLock;
 
 /// What a provider issues: prefix, further characters at least and at most, and which besides letters and digits.
@@ -70,30 +70,23 @@ const NAMES: &[&str] = &[
 
 const BEGIN: &str = "-----BEGIN ";
 
-static PLACES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+static PLACES: LazyLock<Lexicon> = LazyLock::new(|| {
     let prefixes = ISSUED.iter().map(|one| one.prefix);
-    let all = prefixes.chain(NAMES.iter().copied()).chain([BEGIN, "://"]);
-    AhoCorasick::builder()
-        .kind(Some(AhoCorasickKind::DFA))
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(all)
-        .expect("fixed words compile")
+    let all: Vec<&str> = prefixes.chain(NAMES.iter().copied()).chain([BEGIN]).collect();
+    Lexicon::new(&all)
 });
 
 /// Adds every secret of the text.
 pub(super) fn find(text: &str, hits: &mut Vec<Hit>) {
     let mut from = 0;
-    for place in PLACES.find_iter(text) {
-        if place.start() < from {
+    for place in PLACES.find(text) {
+        if place.start < from {
             continue;
         }
-        let which = place.pattern().as_usize();
-        let hit = match ISSUED.get(which) {
-            Some(kind) => key(text, place.start(), kind),
-            None if which < ISSUED.len() + NAMES.len() => named(text, place.start(), place.end()),
-            None if which == ISSUED.len() + NAMES.len() => private_key(text, place.start()),
-            None => in_url(text, place.end()),
+        let hit = match ISSUED.get(place.word) {
+            Some(kind) => key(text, place.start, kind),
+            None if place.word < ISSUED.len() + NAMES.len() => named(text, place.start, place.end),
+            None => private_key(text, place.start),
         };
         if let Some(hit) = hit {
             from = hit.end;
@@ -144,7 +137,7 @@ fn private_key(text: &str, start: usize) -> Option<Hit> {
 }
 
 /// The password of `scheme://user:password@host`.
-fn in_url(text: &str, start: usize) -> Option<Hit> {
+pub(super) fn in_url(text: &str, start: usize) -> Option<Hit> {
     const LONGEST: usize = 200;
     let rest = &text[start..text.floor_char_boundary(start + LONGEST)];
     let stop = rest.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | '<' | '>' | '?' | '#'));
