@@ -84,3 +84,66 @@ fn placeholders(text: &str) -> Vec<Hit> {
     }
     hits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kinds(text: &str) -> Vec<(&'static str, &str)> {
+        find(text).into_iter().map(|hit| (hit.kind, &text[hit.start..hit.end])).collect()
+    }
+
+    #[test]
+    fn each_kind_is_found_where_it_stands() {
+        for (text, kind, value) in [
+            ("Write to jo.doe+x@mail.example.co.uk.", "email", "jo.doe+x@mail.example.co.uk"),
+            ("card 4111 1111 1111 1111 123", "visa", "4111 1111 1111 1111"),
+            ("IBAN DE89 3704 0044 0532 0130 00, please", "iban", "DE89 3704 0044 0532 0130 00"),
+            ("SSN: 078-05-1120.", "us_ssn", "078-05-1120"),
+            ("call (202) 555-0147 now", "phone", "(202) 555-0147"),
+            ("NI number AB 12 34 56 C.", "uk_nino", "AB 12 34 56 C"),
+            ("DNI 12345678Z", "es_dni", "12345678Z"),
+            ("CPF 111.444.777-35", "br_cpf", "111.444.777-35"),
+            ("from 93.184.216.34:80", "ipv4", "93.184.216.34"),
+            ("at 2001:db8:85a3::8a2e:370:7334", "ipv6", "2001:db8:85a3::8a2e:370:7334"),
+            ("password = \"hunter2hunter2\"", "named_secret", "hunter2hunter2"),
+            ("postgres://me:s3cr3t@db/x", "url_password", "s3cr3t"),
+            ("He lives at 12 High Street, Apt. 4", "address", "12 High Street, Apt. 4"),
+        ] {
+            assert!(kinds(text).contains(&(kind, value)), "{text}: {:?}", kinds(text));
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_nobodys_are_left_alone() {
+        for text in [
+            "Order 4111111111111112 of 2024-05-06, 1,234,567.89 EUR",
+            "version 1.2.3.4 and std::vec::Vec at 12:30:45",
+            "import logo@2x.png from @types/node",
+            "token: your_token_here, password: ********",
+            "ISBN 978-3-16-148410-0, id 123456789",
+        ] {
+            assert_eq!(kinds(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_redaction_left_counts() {
+        let mut trace = Trace::default();
+        trace.view.output = vec![crate::domain::message::Message::text("assistant", "It is [CARD_1a2b3].")];
+        let result = check(&trace);
+        assert_eq!(result.detail["counts"], json!({"card": 1}));
+    }
+
+    proptest! {
+        #[test]
+        fn findings_are_in_order_on_boundaries(text in "\\PC{0,100}|[0-9@:./ A-Za-z_=+()\"-]{0,200}") {
+            let mut last = 0;
+            for hit in find(&text) {
+                prop_assert!(hit.start >= last && hit.end > hit.start && text.get(hit.start..hit.end).is_some());
+                last = hit.end;
+            }
+        }
+    }
+}

@@ -19,4 +19,5 @@ mod ladder;
 mod limits;
 mod panels;
 mod reading;
+mod redaction;
 mod support;
