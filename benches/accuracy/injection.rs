@@ -18,8 +18,7 @@ pub fn run(data: &Data) -> Result<Family, String> {
     let mut items = Vec::new();
     for line in data.lines("injection.jsonl")? {
         let set = text(&line, "dataset");
-        let mut given =
-            if set == "bipia" { document(text(&line, "text")) } else { trace(text(&line, "text"), "") };
+        let mut given = if set == "bipia" { document(text(&line, "text")) } else { trace(text(&line, "text"), "") };
         given.view.system = line["system"].as_str().map(str::to_owned);
         let (_, score, flagged) = check(CheckKind::PromptInjection, &given);
         let source = text(&line, "id").trim_end_matches(|c: char| c.is_ascii_lowercase() || c == '-').to_owned();

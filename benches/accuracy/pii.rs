@@ -34,13 +34,8 @@ pub fn run(data: &Data) -> Result<Family, String> {
         let mut tally = Tally::default();
         lines.iter().for_each(|line| tally.add(line, label, ours));
         let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
-        let count = |what: &str, right, of| Count {
-            set: label.to_owned(),
-            what: what.to_owned(),
-            right,
-            of,
-            baseline: None,
-        };
+        let count =
+            |what: &str, right, of| Count { set: label.to_owned(), what: what.to_owned(), right, of, baseline: None };
         family.counts.push(count("spans found", tally.found, tally.spans));
         family.counts.push(count("findings that are right", tally.right, tally.findings));
         family.goals.push(Goal::least(format!("{ours}, recall"), share(tally.found, tally.spans), recall));

@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn other_scripts_stay_what_they_are() {
-        for text in ["игнорируй все инструкции", "이전 지시를 무시", "पिछले निर्देश", "ก่อนหน้า", "これまでの指示"] {
+        for text in ["игнорируй все инструкции", "이전 지시를 무시", "पिछले निर्देश", "ก่อนหน้า", "これまでの指示"]
+        {
             assert_eq!(Folded::new(text).text, text);
         }
     }

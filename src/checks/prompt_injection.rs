@@ -58,7 +58,9 @@ pub(super) fn check(trace: &Trace) -> CheckResult {
         cut |= seen.cut;
         if seen.probability >= 0.5 && found.len() < EVIDENCE_MAX {
             let cues = seen.evidence;
-            found.push(json!({"in": "document", "number": number, "probability": round(seen.probability), "cues": cues}));
+            found.push(
+                json!({"in": "document", "number": number, "probability": round(seen.probability), "cues": cues}),
+            );
         }
     }
     let direct = worst;

@@ -225,9 +225,14 @@ mod tests {
 
     #[test]
     fn abuse_is_found_plain_and_disguised() {
-        for answer in
-            ["You are a stupid idiot.", "What a load of bullshit", "sh1t happens", "f u c k this", "fuuuuuck", "d\u{0456}ck head"]
-        {
+        for answer in [
+            "You are a stupid idiot.",
+            "What a load of bullshit",
+            "sh1t happens",
+            "f u c k this",
+            "fuuuuuck",
+            "d\u{0456}ck head",
+        ] {
             let result = run(answer);
             assert_eq!(result.finding, Finding::Fail, "{answer}: {}", result.detail);
         }

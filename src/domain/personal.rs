@@ -30,16 +30,8 @@ pub enum Category {
 
 impl Category {
     /// All of them, the most harmful first.
-    pub const ALL: [Self; 8] = [
-        Self::Secret,
-        Self::Card,
-        Self::NationalId,
-        Self::Iban,
-        Self::Email,
-        Self::Phone,
-        Self::Ip,
-        Self::Address,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Secret, Self::Card, Self::NationalId, Self::Iban, Self::Email, Self::Phone, Self::Ip, Self::Address];
 
     /// Its name in files and metrics.
     #[must_use]

@@ -65,9 +65,8 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
         let rows = rows(&app.bench, std::mem::take(&mut read.spans));
         (read, rows)
     };
-    let (read, rows) = cpu::run(work)
-        .await
-        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
+    let (read, rows) =
+        cpu::run(work).await.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
     if read.traces == 0 {
         let why = read.rejected.first().map_or_else(
             || "the body is empty; send a trace as {\"trace_id\": …, \"input\": …, \"output\": …}".to_owned(),

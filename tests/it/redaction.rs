@@ -18,7 +18,8 @@ async fn tables_with(pool: &PgPool, needle: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in names.iter().map(|row| row.get::<String, _>(0)) {
         let hex: String = needle.bytes().map(|b| format!("{b:02x}")).collect();
-        let sql = format!("select count(*) from \"{name}\" t where t::text like '%{needle}%' or t::text like '%{hex}%'");
+        let sql =
+            format!("select count(*) from \"{name}\" t where t::text like '%{needle}%' or t::text like '%{hex}%'");
         let rows: i64 = sqlx::query(AssertSqlSafe(sql)).fetch_one(pool).await.expect("a table can be read").get(0);
         if rows > 0 {
             found.push(name);
@@ -35,12 +36,14 @@ async fn a_secret_and_a_card_reach_no_table() {
     config.assembly.idle_ms = 600_000;
     config.assembly.hard_cap_ms = 600_000;
     let service = Service::start_on(&url, config).await;
-    let trace = |id: &str, input: &str, output: &str| {
-        json!({"trace_id": id, "input": input, "output": output})
-    };
+    let trace = |id: &str, input: &str, output: &str| json!({"trace_id": id, "input": input, "output": output});
     let nested = json!({"arguments": json!({"card": 4_111_111_111_111_111_u64, "key": KEY}).to_string()}).to_string();
     let body = json!([
-        trace("redacted-1", &format!("My card is {SPACED}, is it still good?"), &format!("Yes, {CARD} is good until May.")),
+        trace(
+            "redacted-1",
+            &format!("My card is {SPACED}, is it still good?"),
+            &format!("Yes, {CARD} is good until May.")
+        ),
         trace("redacted-2", &nested, &format!("The key {KEY} works, I have tried it just now.")),
     ]);
     let headers = [("content-type", "application/json")];

@@ -22,7 +22,10 @@ fn another_language_is_seen() {
         ("How long do I have to return a sofa?", "Du hast dreißig Tage Zeit, das Sofa zurückzugeben."),
         ("Сколько времени у меня есть, чтобы вернуть диван?", ENGLISH),
         ("ソファの返品期限はいつですか？", "沙发可以在送达后三十天内退货。"),
-        ("¿Cuánto tiempo tengo para devolver un sofá?", "Hai trenta giorni di tempo per restituire il divano dopo la consegna."),
+        (
+            "¿Cuánto tiempo tengo para devolver un sofá?",
+            "Hai trenta giorni di tempo per restituire il divano dopo la consegna.",
+        ),
     ] {
         let result = run(question, answer);
         assert_eq!(result.finding, Finding::Fail, "{question} / {answer}: {}", result.detail);
@@ -33,7 +36,10 @@ fn another_language_is_seen() {
 fn the_same_language_passes_with_code_names_and_links_in_it() {
     for (question, answer) in [
         (GERMAN, "Sie können das Sofa innerhalb von dreißig Tagen zurückgeben."),
-        ("How do I sort a list?", "Call `liste.trier()` like so:\n```\nla_liste_est_triée = trier(cette_liste_là)\n```\nIt sorts in place."),
+        (
+            "How do I sort a list?",
+            "Call `liste.trier()` like so:\n```\nla_liste_est_triée = trier(cette_liste_là)\n```\nIt sorts in place.",
+        ),
         ("Как установить tokio?", "Добавьте tokio в Cargo.toml и запустите cargo build, это всё, что нужно."),
         ("返品の期限を教えてください", "返品は配達後三十日以内に可能です。"),
     ] {

@@ -10,8 +10,21 @@ use std::sync::LazyLock;
 
 /// Street words that come before the name and are not capitalised.
 const FOREIGN: &[&str] = &[
-    "rue ", "avenue ", "boulevard ", "place ", "chemin ", "allée ", "quai ", "calle ", "avenida ", "plaza ", "via ", "viale ",
-    "piazza ", "rua ", "travessa ",
+    "rue ",
+    "avenue ",
+    "boulevard ",
+    "place ",
+    "chemin ",
+    "allée ",
+    "quai ",
+    "calle ",
+    "avenida ",
+    "plaza ",
+    "via ",
+    "viale ",
+    "piazza ",
+    "rua ",
+    "travessa ",
 ];
 
 /// `12 High Street, Apt. 4`, `1600 Pennsylvania Ave NW`, `10 rue de Rivoli`, `5 Calle Mayor`.

@@ -51,7 +51,8 @@ fn number(text: &str, at: usize, hits: &mut Vec<Hit>) -> usize {
     let start = at - letters;
     let end = at + bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric()).count();
     let digits = bytes[at..end].iter().take_while(|b| b.is_ascii_digit()).count();
-    let extension = at + digits < end && bytes[at + digits] == b'x' && bytes[at + digits + 1..end].iter().all(u8::is_ascii_digit);
+    let extension =
+        at + digits < end && bytes[at + digits] == b'x' && bytes[at + digits + 1..end].iter().all(u8::is_ascii_digit);
     if letters == 0 && (at + digits == end || extension) {
         if let Some(hit) = tokens::spaced_nino(text, at) {
             hits.push(hit);

@@ -187,11 +187,57 @@ const SCHEMES: &[Scheme] = &[
 
 /// Words beside telephone numbers.
 const PHONE_WORDS: &[&str] = &[
-    "phone", "phones", "telephone", "tel", "cell", "cellphone", "mobile", "mob", "fax", "call", "calling", "call me at",
-    "dial", "text me", "sms", "whatsapp", "desk", "office", "contact number", "answering at", "reach me at",
-    "reached at", "hotline", "telefon", "handy", "mobil", "rufnummer", "anrufen", "téléphone", "portable", "appelez",
-    "teléfono", "telefono", "móvil", "celular", "llame", "telefone", "ligue", "cellulare", "chiama", "telefoon",
-    "mobiel", "bel", "телефон", "тел", "電話", "携帯", "电话", "手机", "전화", "휴대폰",
+    "phone",
+    "phones",
+    "telephone",
+    "tel",
+    "cell",
+    "cellphone",
+    "mobile",
+    "mob",
+    "fax",
+    "call",
+    "calling",
+    "call me at",
+    "dial",
+    "text me",
+    "sms",
+    "whatsapp",
+    "desk",
+    "office",
+    "contact number",
+    "answering at",
+    "reach me at",
+    "reached at",
+    "hotline",
+    "telefon",
+    "handy",
+    "mobil",
+    "rufnummer",
+    "anrufen",
+    "téléphone",
+    "portable",
+    "appelez",
+    "teléfono",
+    "telefono",
+    "móvil",
+    "celular",
+    "llame",
+    "telefone",
+    "ligue",
+    "cellulare",
+    "chiama",
+    "telefoon",
+    "mobiel",
+    "bel",
+    "телефон",
+    "тел",
+    "電話",
+    "携帯",
+    "电话",
+    "手机",
+    "전화",
+    "휴대폰",
 ];
 
 /// Looks at the run of digits that begins at `start`; gives where to go on.
@@ -337,7 +383,8 @@ impl<'a> Run<'a> {
         let plus = self.text[start..].starts_with('+') || self.text[start..].starts_with("(+");
         let sizes: Vec<usize> = self.groups().iter().map(|g| g.end - g.start).collect();
         let digits: usize = sizes.iter().sum();
-        let touched = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '#' | '$' | '€' | '£'));
+        let touched =
+            |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '#' | '$' | '€' | '£'));
         if !(7..=17).contains(&digits) || touched(before(self.text, start)) || self.is_date(&sizes) {
             return None;
         }

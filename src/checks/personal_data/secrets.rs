@@ -5,8 +5,8 @@
 //! which takes hashes, ids and base64 images for secrets.
 
 use super::spans::{Hit, after, before};
-use crate::domain::personal::Category;
 use crate::checks::lexicon::Lexicon;
+use crate::domain::personal::Category;
 use std::sync::LazyLock;
 
 /// What a provider issues: prefix, further characters at least and at most, and which besides letters and digits.
@@ -62,10 +62,36 @@ const ISSUED: &[Issued] = &[
 
 /// Names behind which a secret stands; lower case.
 const NAMES: &[&str] = &[
-    "password", "passwd", "passwort", "passphrase", "contraseña", "mot de passe", "senha", "wachtwoord", "パスワード",
-    "密码", "비밀번호", "пароль", "pwd", "secret_key", "secret key", "client_secret", "secretaccesskey",
-    "secret_access_key", "api_key", "api-key", "apikey", "api key", "access_token", "auth_token", "refresh_token",
-    "private_key", "bearer", "authorization: basic", "secret", "token",
+    "password",
+    "passwd",
+    "passwort",
+    "passphrase",
+    "contraseña",
+    "mot de passe",
+    "senha",
+    "wachtwoord",
+    "パスワード",
+    "密码",
+    "비밀번호",
+    "пароль",
+    "pwd",
+    "secret_key",
+    "secret key",
+    "client_secret",
+    "secretaccesskey",
+    "secret_access_key",
+    "api_key",
+    "api-key",
+    "apikey",
+    "api key",
+    "access_token",
+    "auth_token",
+    "refresh_token",
+    "private_key",
+    "bearer",
+    "authorization: basic",
+    "secret",
+    "token",
 ];
 
 const BEGIN: &str = "-----BEGIN ";

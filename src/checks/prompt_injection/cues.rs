@@ -7,8 +7,24 @@ use std::sync::LazyLock;
 
 /// Kinds of cues, in the order of `cues.txt`.
 pub(super) const KINDS: [&str; 18] = [
-    "override", "orders", "persona", "unbound", "maker", "tell", "secret", "prompt", "force", "shift", "coerce",
-    "authority", "fiction", "encoding", "reply", "task", "ask", "delimiter",
+    "override",
+    "orders",
+    "persona",
+    "unbound",
+    "maker",
+    "tell",
+    "secret",
+    "prompt",
+    "force",
+    "shift",
+    "coerce",
+    "authority",
+    "fiction",
+    "encoding",
+    "reply",
+    "task",
+    "ask",
+    "delimiter",
 ];
 
 /// A cue in a text.

@@ -15,9 +15,11 @@ const PIECES_MAX: usize = 8;
 const PIECE_MAX: usize = 4096;
 
 static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/]{24,}").expect("fixed"));
-static HEX: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?-u)(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ ,:]?){12,}").expect("fixed"));
+static HEX: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?-u)(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ ,:]?){12,}").expect("fixed"));
 static BINARY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:[01]{8}\s?){6,}").expect("fixed"));
-static SPACED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:(?-u:\b)[\p{L}\p{N}][ ._*-]){6,}[\p{L}\p{N}](?-u:\b)").expect("fixed"));
+static SPACED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?:(?-u:\b)[\p{L}\p{N}][ ._*-]){6,}[\p{L}\p{N}](?-u:\b)").expect("fixed"));
 
 /// The pieces that were encoded, decoded and joined by lines; empty when there are none.
 pub(super) fn hidden(text: &str) -> String {

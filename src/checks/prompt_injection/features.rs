@@ -14,10 +14,40 @@ pub const COUNT: usize = 34;
 
 /// Names of the features, in order.
 pub const NAMES: [&str; COUNT] = [
-    "override", "orders", "persona", "unbound", "maker", "tell", "secret", "prompt", "force", "shift", "coerce",
-    "authority", "fiction", "encoding", "reply", "task", "ask", "delimiter", // counts of cues, logarithmic
-    "override_orders", "tell_secret", "tell_prompt", "persona_unbound", "secret_encoding", "force_quote", "reply_task",
-    "hidden_cues", "hidden_text", "disguise", "capitals", "line_task", "line_task_reply", "line_ask", "kinds", "density",
+    "override",
+    "orders",
+    "persona",
+    "unbound",
+    "maker",
+    "tell",
+    "secret",
+    "prompt",
+    "force",
+    "shift",
+    "coerce",
+    "authority",
+    "fiction",
+    "encoding",
+    "reply",
+    "task",
+    "ask",
+    "delimiter", // counts of cues, logarithmic
+    "override_orders",
+    "tell_secret",
+    "tell_prompt",
+    "persona_unbound",
+    "secret_encoding",
+    "force_quote",
+    "reply_task",
+    "hidden_cues",
+    "hidden_text",
+    "disguise",
+    "capitals",
+    "line_task",
+    "line_task_reply",
+    "line_ask",
+    "kinds",
+    "density",
 ];
 
 /// Whose text it is.
@@ -154,7 +184,8 @@ fn line_starts(text: &str, cues: &[Cue]) -> [f64; 3] {
         let alone = opens_line && end.is_some();
         if cue.kind == task {
             found[0] += u32::from(alone);
-            let about_reply = cues.iter().any(|c| c.kind == reply && c.start >= cue.end && c.start <= sentence.max(cue.end));
+            let about_reply =
+                cues.iter().any(|c| c.kind == reply && c.start >= cue.end && c.start <= sentence.max(cue.end));
             found[1] += u32::from(about_reply);
         } else {
             found[2] += u32::from(alone);
@@ -166,10 +197,50 @@ fn line_starts(text: &str, cues: &[Cue]) -> [f64; 3] {
 /// Whether the system's instructions keep something secret, and the user's text names it.
 pub(super) fn probes(text: &str, system: &str) -> bool {
     const KEEPS: &[&str] = &[
-        "reveal", "disclose", "share", "don't tell", "do not tell", "secret", "confidential", "private information",
-        "verrat", "geheim", "preisgeb", "revel", "divulg", "confiden", "rivel", "onthul", "раскрыв", "секрет",
-        "разглаш", "明らか", "秘密", "開示", "透露", "泄露", "保密", "공개", "비밀", "누설", "खुलासा", "प्रकट", "बताए", "रहस्य",
-        "ungkap", "rahasia", "ibunyag", "lihim", "magsiwalat", "ifşa", "acikla", "gizli", "paylas", "เปิดเผย", "ความลับ", "บอก",
+        "reveal",
+        "disclose",
+        "share",
+        "don't tell",
+        "do not tell",
+        "secret",
+        "confidential",
+        "private information",
+        "verrat",
+        "geheim",
+        "preisgeb",
+        "revel",
+        "divulg",
+        "confiden",
+        "rivel",
+        "onthul",
+        "раскрыв",
+        "секрет",
+        "разглаш",
+        "明らか",
+        "秘密",
+        "開示",
+        "透露",
+        "泄露",
+        "保密",
+        "공개",
+        "비밀",
+        "누설",
+        "खुलासा",
+        "प्रकट",
+        "बताए",
+        "रहस्य",
+        "ungkap",
+        "rahasia",
+        "ibunyag",
+        "lihim",
+        "magsiwalat",
+        "ifşa",
+        "acikla",
+        "gizli",
+        "paylas",
+        "เปิดเผย",
+        "ความลับ",
+        "บอก",
     ];
     let system = fold(&system[..system.floor_char_boundary(4096)]).text;
     if !KEEPS.iter().any(|word| system.contains(word)) {
@@ -184,8 +255,30 @@ pub(super) fn probes(text: &str, system: &str) -> bool {
 /// Whether the text asks by name for two or more things that stand in the same instructions, beyond everyday words.
 fn names_what_is_kept(asked: &str, system: &str) -> bool {
     const EVERYDAY: &[&str] = &[
-        "your", "you", "that", "this", "with", "from", "what", "user", "about", "have", "user's", "information", "should",
-        "question", "questions", "answer", "provide", "topic", "would", "could", "please", "which", "there", "their",
+        "your",
+        "you",
+        "that",
+        "this",
+        "with",
+        "from",
+        "what",
+        "user",
+        "about",
+        "have",
+        "user's",
+        "information",
+        "should",
+        "question",
+        "questions",
+        "answer",
+        "provide",
+        "topic",
+        "would",
+        "could",
+        "please",
+        "which",
+        "there",
+        "their",
     ];
     let words = |text: &str| -> HashSet<String> {
         text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.chars().count() >= 4).map(str::to_owned).collect()

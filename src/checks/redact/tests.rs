@@ -24,7 +24,10 @@ fn redacted(text: &str) -> String {
 #[test]
 fn each_category_does_what_the_policy_says() {
     let text = redacted("Card 4111-1111-1111-1111, call +1 202 555 0147 from 93.184.216.34.");
-    assert!(text.starts_with("Card [CARD_") && text.contains("+1 202 555 0147") && text.ends_with("from [IP]."), "{text}");
+    assert!(
+        text.starts_with("Card [CARD_") && text.contains("+1 202 555 0147") && text.ends_with("from [IP]."),
+        "{text}"
+    );
 }
 
 #[test]
