@@ -57,7 +57,7 @@ impl Folded {
         let lower = c.to_lowercase();
         for small in lower {
             // Syllables and scripts whose marks are letters stay as they are.
-            if !(small < '\u{0590}' || ('\u{1d00}'..'\u{2e80}').contains(&small) || small >= '\u{f900}') {
+            if !(small < '\u{0400}' || ('\u{1d00}'..'\u{2e80}').contains(&small) || small >= '\u{f900}') {
                 self.text.push(small);
                 continue;
             }
