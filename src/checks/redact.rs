@@ -103,11 +103,19 @@ impl Work<'_> {
         self.own(name);
         let labels = [error, trace_state, service, service_version, environment, feature, tenant, session, user];
         let others = [&mut prompt.name, &mut prompt.version, provider, model, system];
-        labels.into_iter().chain(others).for_each(|text| self.own_option(text));
+        for text in labels.into_iter().chain(others) {
+            self.own_option(text);
+        }
         self.tags(tags);
-        input.iter_mut().chain(output).for_each(|message| self.message(message));
-        documents.iter_mut().for_each(|document| self.document(document));
-        tool_calls.iter_mut().for_each(|call| self.call(call));
+        for message in input.iter_mut().chain(output) {
+            self.message(message);
+        }
+        for document in documents {
+            self.document(document);
+        }
+        for call in tool_calls.iter_mut() {
+            self.call(call);
+        }
         for tool in tools {
             self.own(&mut tool.name);
             self.own_option(&mut tool.description);
@@ -117,7 +125,9 @@ impl Work<'_> {
             self.own_option(&mut format.name);
             self.value(&mut format.schema, None);
         }
-        gaps.iter_mut().for_each(|gap| self.own(&mut gap.reason));
+        for gap in gaps.iter_mut() {
+            self.own(&mut gap.reason);
+        }
     }
 
     fn tags(&mut self, tags: &mut BTreeMap<String, String>) {
@@ -148,7 +158,9 @@ impl Work<'_> {
             self.own(&mut call.name);
             self.value(&mut call.arguments, None);
         }
-        other.iter_mut().for_each(|part| self.value(part, None));
+        for part in other.iter_mut() {
+            self.value(part, None);
+        }
     }
 
     fn document(&mut self, document: &mut Document) {
@@ -218,8 +230,8 @@ impl Work<'_> {
             return None;
         }
         // JSON within text: escapes would be torn, so its parts are read one by one.
-        if let Some(new) = json::rewrite(text, &mut |part| self.json_part(part)) {
-            return new;
+        if json::is_json(text) {
+            return json::rewrite(text, &mut |part| self.json_part(&part));
         }
         self.plain("", text)
     }
@@ -232,11 +244,11 @@ impl Work<'_> {
         self.plain(&format!("{key}: "), text).or_else(|| self.plain("", text))
     }
 
-    fn json_part(&mut self, part: json::Part<'_>) -> Option<String> {
+    fn json_part(&mut self, part: &json::Part<'_>) -> Option<String> {
         match part {
             json::Part::Text { key: Some(key), text } => self.valued(key, text),
             json::Part::Text { key: None, text } => self.text(text),
-            json::Part::Number { key, text } => self.number(key, text),
+            json::Part::Number { key, text } => self.number(*key, text),
         }
     }
 

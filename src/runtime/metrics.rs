@@ -103,12 +103,7 @@ impl Default for Metrics {
                 "Log records and metric points accepted and dropped",
                 &["signal"],
             ),
-            redactions: counters(
-                &r,
-                "assize_redactions_total",
-                "Personal data and secrets taken out of spans",
-                &["category"],
-            ),
+            redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),

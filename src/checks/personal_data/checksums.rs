@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn published_examples_hold_and_a_wrong_digit_does_not() {
-        let cases: [(fn(&[u8]) -> bool, &str); 10] = [
+        type Check = fn(&[u8]) -> bool;
+        let cases: [(Check, &str); 10] = [
             (luhn, "4111 1111 1111 1111"),
             (luhn, "046 454 286"),
             (verhoeff, "2363"),

@@ -137,10 +137,10 @@ fn key(text: &str, start: usize, kind: &Issued) -> Option<Hit> {
     let digits = token.iter().filter(|b| b.is_ascii_digit()).count();
     let good = match kind.kind {
         // Three parts, the second a JSON object too.
-        "jwt" => token.iter().filter(|b| **b == b'.').count() == 2,
+        "jwt" => token.split(|b| *b == b'.').count() == 3,
         "aws_access_key" => token.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()),
         // `sk-` begins names of CSS classes too.
-        "api_key" => digits >= 2 && token.iter().filter(|b| **b == b'-').count() <= 3,
+        "api_key" => digits >= 2 && token.split(|b| *b == b'-').count() <= 4,
         _ => true,
     };
     let fits = length >= kind.least && length <= kind.most && good;

@@ -59,6 +59,7 @@ fn head(text: &str) -> &str {
 
 /// Which encodings a text may have in it: one cheap look, since the patterns are dear and nearly no text has any.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent signs, read by name")]
 struct Looks {
     long: bool,
     binary: bool,

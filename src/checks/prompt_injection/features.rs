@@ -78,7 +78,9 @@ pub(super) fn read(text: &str, side: Side) -> ([f64; COUNT], Vec<Value>) {
     let cues = find(&folded.text);
     let mut values = [0.0; COUNT];
     let mut counts = [0u32; KINDS.len()];
-    cues.iter().for_each(|cue| counts[cue.kind] += 1);
+    for cue in &cues {
+        counts[cue.kind] += 1;
+    }
     for (value, count) in values.iter_mut().zip(counts) {
         *value = f64::from(count.min(20)).ln_1p();
     }

@@ -27,12 +27,8 @@ pub(super) fn is_json(text: &str) -> bool {
     body.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// `None` when the text is no JSON object or list, else the new text, or `None` inside where nothing was changed. Of a
-/// number, the replacement becomes a string.
-pub(super) fn rewrite(text: &str, change: &mut dyn FnMut(Part<'_>) -> Option<String>) -> Option<Option<String>> {
-    if !is_json(text) {
-        return None;
-    }
+/// The new text of what [`is_json`] says is JSON; `None` where nothing was changed. Of a number, the replacement becomes a string.
+pub(super) fn rewrite(text: &str, change: &mut dyn FnMut(Part<'_>) -> Option<String>) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut new, mut from, mut at) = (String::new(), 0, 0);
     // The last string, until it is seen whether a colon follows; then the key of the value behind it.
@@ -75,10 +71,10 @@ pub(super) fn rewrite(text: &str, change: &mut dyn FnMut(Part<'_>) -> Option<Str
         }
     }
     if from == 0 {
-        return Some(None);
+        return None;
     }
     new.push_str(&text[from..]);
-    Some(Some(new))
+    Some(new)
 }
 
 /// Where the string that begins at `at` ends, its quote included.
