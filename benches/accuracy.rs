@@ -7,20 +7,30 @@
 //! family without its file is skipped and says so. A new family is a file in `accuracy/` and a line in `FAMILIES`. The way not
 //! taken: the best threshold of each set, which no worker can know.
 
+#[path = "accuracy/checking.rs"]
+mod checking;
 #[path = "accuracy/data.rs"]
 mod data;
 #[path = "accuracy/fit.rs"]
 mod fit;
-#[path = "accuracy/json.rs"]
-mod json;
 #[path = "accuracy/grounding.rs"]
 mod grounding;
+#[path = "accuracy/injection.rs"]
+mod injection;
+#[path = "accuracy/json.rs"]
+mod json;
+#[path = "accuracy/language.rs"]
+mod language;
 #[path = "accuracy/measure.rs"]
 mod measure;
+#[path = "accuracy/pii.rs"]
+mod pii;
 #[path = "accuracy/refusal.rs"]
 mod refusal;
 #[path = "accuracy/report.rs"]
 mod report;
+#[path = "accuracy/toxicity.rs"]
+mod toxicity;
 
 use data::Data;
 use report::Family;
@@ -29,7 +39,15 @@ use serde_json::json;
 /// Measures one family, or says why it cannot.
 type Run = fn(&Data) -> Result<Family, String>;
 
-const FAMILIES: &[(&str, Run)] = &[("json", json::run), ("refusal", refusal::run), ("grounding", grounding::run)];
+const FAMILIES: &[(&str, Run)] = &[
+    ("json", json::run),
+    ("refusal", refusal::run),
+    ("grounding", grounding::run),
+    ("injection", injection::run),
+    ("pii", pii::run),
+    ("language", language::run),
+    ("toxicity", toxicity::run),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

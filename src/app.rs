@@ -3,6 +3,7 @@
 //! Built by `cli`, used by `pipeline` and `server`. Its rule: everything a step needs is here or is an argument. The way not
 //! taken: statics, which two Apps in one test process would share.
 
+use crate::checks::redact::Redactor;
 use crate::config::Config;
 use crate::domain::alert::notice::Channel;
 use crate::domain::clock::Clock;
@@ -31,6 +32,8 @@ pub struct Bench {
     pub config: Config,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Takes personal data out of traces.
+    pub redactor: Redactor,
     /// The judges.
     pub judges: Judges,
     /// The rubrics.
@@ -126,6 +129,7 @@ impl Bench {
         let judges = Judges::build(&config.judges, store.is_some())?;
         let weights = config.judges.iter().map(|(name, judge)| (name.clone(), judge.weight)).collect();
         Ok(Self {
+            redactor: Redactor::new(config.redaction.policy(), config.redaction.key_bytes()),
             judges,
             rubrics: ArcSwap::default(),
             metrics: Metrics::default(),

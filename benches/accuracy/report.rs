@@ -49,7 +49,6 @@ impl Goal {
     }
 
     /// At most `bound`.
-    #[expect(dead_code, reason = "for families that bound false alarms")]
     pub fn most(what: impl Into<String>, found: f64, bound: f64) -> Self {
         Self { what: what.into(), found, bound, at_most: true }
     }

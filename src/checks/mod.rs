@@ -7,12 +7,19 @@
 
 mod citations;
 pub mod failure_to_answer;
+mod folding;
 mod format;
 pub mod grounding;
 mod json_validity;
+mod language_match;
+mod lexicon;
 mod limits;
+pub mod personal_data;
+pub mod prompt_injection;
+pub mod redact;
 pub mod subject;
 mod tool_use;
+mod toxicity;
 
 use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
 use crate::domain::trace::Trace;
@@ -45,6 +52,10 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
         CheckKind::ToolUse => tool_use::check(subject, &spec.options),
         CheckKind::Limits => limits::check(subject, &spec.options),
         CheckKind::Citations => citations::check(subject, &spec.options),
+        CheckKind::PromptInjection => prompt_injection::check(subject.trace),
+        CheckKind::PersonalData => personal_data::check(subject.trace),
+        CheckKind::LanguageMatch => language_match::check(subject.trace),
+        CheckKind::Toxicity => toxicity::check(subject.trace),
     }
 }
 
@@ -55,7 +66,12 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
 pub fn check_options(kind: CheckKind, options: &CheckOptions) -> Result<(), String> {
     match kind {
         CheckKind::JsonValidity => json_validity::check_options(options),
-        CheckKind::FailureToAnswer | CheckKind::Grounding => read_options::<NoOptions>(options).map(drop),
+        CheckKind::FailureToAnswer
+        | CheckKind::Grounding
+        | CheckKind::PromptInjection
+        | CheckKind::PersonalData
+        | CheckKind::LanguageMatch
+        | CheckKind::Toxicity => read_options::<NoOptions>(options).map(drop),
         CheckKind::Format => format::check_options(options),
         CheckKind::ToolUse => tool_use::check_options(options),
         CheckKind::Limits => limits::check_options(options),

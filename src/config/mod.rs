@@ -12,6 +12,7 @@ mod datadog;
 mod ingest;
 mod judges;
 pub mod nearest;
+mod redaction;
 mod sampling;
 mod server;
 mod watch;
@@ -24,6 +25,7 @@ pub use database::Database;
 pub use datadog::{Datadog, DatadogMode};
 pub use ingest::{Assembly, Ingest};
 pub use judges::{Judge, Price};
+pub use redaction::Redaction;
 pub use sampling::Sampling;
 pub use server::{Scope, Server, Token};
 pub use watch::{Rule, Watch};
@@ -45,6 +47,8 @@ pub struct Config {
     pub database: Database,
     /// Limits at the door.
     pub ingest: Ingest,
+    /// What is taken out of traces before they are stored.
+    pub redaction: Redaction,
     /// When a trace is whole.
     pub assembly: Assembly,
     /// Which traces are kept.
@@ -192,6 +196,7 @@ impl Config {
         self.server.check()?;
         self.database.check()?;
         self.ingest.check()?;
+        self.redaction.check()?;
         self.assembly.check()?;
         self.sampling.check()?;
         self.work.check(&self.judges)?;
@@ -255,6 +260,14 @@ mod tests {
             "[judges.main]\nmodel = \"m\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[panels]\ndefault = [\"mian\"]\n";
         let error = load(text).expect_err("unknown judge").to_string();
         assert!(error.contains("panels.default") && error.contains("main"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_category_of_redaction_names_the_nearest() {
+        let error = load("[redaction]\nemial = \"mask\"\n").expect_err("unknown category").to_string();
+        assert!(error.contains("line 2") && error.contains("did you mean `email`"), "{error}");
+        let error = load("[redaction]\nemail = \"masc\"\n").expect_err("unknown action").to_string();
+        assert!(error.contains("did you mean `mask`"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod label;
 pub mod message;
 pub mod panel;
 pub mod pause;
+pub mod personal;
 pub mod policy;
 pub mod rubric;
 pub mod rung;

@@ -120,6 +120,14 @@ pub enum CheckKind {
     Limits,
     /// Do citations point at what was retrieved, and do links occur in it?
     Citations,
+    /// Does the input, or a retrieved document, try to take over the assistant?
+    PromptInjection,
+    /// Is there personal data or a secret in the question or the answer?
+    PersonalData,
+    /// Is the answer in the question's language?
+    LanguageMatch,
+    /// Is the answer abusive?
+    Toxicity,
 }
 
 impl CheckKind {
@@ -132,6 +140,10 @@ impl CheckKind {
         Self::ToolUse,
         Self::Limits,
         Self::Citations,
+        Self::PromptInjection,
+        Self::PersonalData,
+        Self::LanguageMatch,
+        Self::Toxicity,
     ];
 
     /// Its name in files.
@@ -145,6 +157,10 @@ impl CheckKind {
             Self::ToolUse => "tool_use",
             Self::Limits => "limits",
             Self::Citations => "citations",
+            Self::PromptInjection => "prompt_injection",
+            Self::PersonalData => "personal_data",
+            Self::LanguageMatch => "language_match",
+            Self::Toxicity => "toxicity",
         }
     }
 

@@ -5,7 +5,7 @@
 //! back. The way not taken: answering first and writing later, which loses what a crash finds in memory.
 
 use super::note;
-use crate::app::App;
+use crate::app::{App, Bench};
 use crate::domain::ids::ID_BYTES_MAX;
 use crate::domain::span::Span;
 use crate::runtime::lifecycle::Lifecycle;
@@ -48,7 +48,20 @@ pub struct Inbox {
     room: Arc<Semaphore>,
 }
 
-/// A span as it goes into the inbox. Runs on rayon with the decoding, since it encodes.
+/// Spans as they go into the inbox, redacted. Runs on rayon with the decoding, since it reads and encodes all text. This is
+/// the only way from a door to the inbox.
+#[must_use]
+pub fn rows(bench: &Bench, spans: Vec<Span>) -> Vec<InboxSpan> {
+    let take = |mut span: Span| {
+        for (category, count) in bench.redactor.span(&mut span) {
+            bench.metrics.redactions.with_label_values(&[category.as_str()]).inc_by(count);
+        }
+        row(&span)
+    };
+    spans.into_iter().map(take).collect()
+}
+
+/// A span that was redacted, or that our own benches made, as it goes into the inbox.
 #[must_use]
 pub fn row(span: &Span) -> InboxSpan {
     let root_ended = span.parent_id.is_none() && span.ended_at.is_some();

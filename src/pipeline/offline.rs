@@ -19,8 +19,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// One verdict for each rubric, in their order.
+/// One verdict for each rubric, in their order; of the trace as it would be stored, so redacted.
 pub async fn judge(bench: &Bench, rubrics: &[Arc<Rubric>], trace: &Arc<Trace>) -> Vec<Verdict> {
+    let mut redacted = Trace::clone(trace);
+    bench.redactor.span(&mut redacted.view);
+    redacted.spans.iter_mut().for_each(|span| drop(bench.redactor.span(span)));
+    let trace = &Arc::new(redacted);
     let all = SampleDecision {
         kept: true,
         rule: "offline".to_owned(),

@@ -5,7 +5,7 @@ use super::parse::{Surroundings, parse, version};
 use super::print::print;
 use crate::domain::policy::{Matcher, Patterns};
 use crate::domain::rubric::{
-    CheckOptions,    Against, AppliesWhen, Ask, Better, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
+    Against, AppliesWhen, Ask, Better, CheckKind, CheckOptions, CheckSpec, Combine, Example, Output, Rubric, Variable,
 };
 use crate::domain::span::Status;
 use proptest::collection::{btree_map, vec};
@@ -70,12 +70,15 @@ fn options(kind: CheckKind) -> CheckOptions {
 fn checks() -> impl Strategy<Value = Vec<CheckSpec>> {
     let limits = (prop::option::of(0.0..=0.5), prop::option::of(0.5..=1.0));
     let one = (prop::sample::select(CheckKind::ALL.to_vec()), limits);
-    vec(one.prop_map(|(kind, (fail_below, pass_above))| CheckSpec {
+    vec(
+        one.prop_map(|(kind, (fail_below, pass_above))| CheckSpec {
             kind,
             fail_below,
             pass_above,
             options: options(kind),
-        }), 0..3)
+        }),
+        0..3,
+    )
 }
 
 fn verdict(output: &Output) -> Value {

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub labels: IntCounterVec,
     /// Log records and metric points that were accepted and dropped, by signal.
     pub signals_dropped: IntCounterVec,
+    /// Pieces of personal data and secrets taken out of spans, by category.
+    pub redactions: IntCounterVec,
     /// Traces decided on, by `kept`.
     pub traces_decided: IntCounterVec,
     /// Spans that came after their trace was decided on.
@@ -155,6 +157,7 @@ impl Default for Metrics {
                 "Log records and metric points accepted and dropped",
                 &["signal"],
             ),
+            redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),

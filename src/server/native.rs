@@ -7,23 +7,24 @@ use super::Shared;
 use super::otlp::{read_body, submit};
 use super::problem::Problem;
 use crate::dialect::{native, units};
-use crate::pipeline::ingest::{ids_are_usable, row};
+use crate::domain::span::Span;
+use crate::pipeline::ingest::{ids_are_usable, rows};
 use crate::pipeline::labels::{Book, refusals};
 use crate::runtime::cpu;
-use crate::store::inbox::InboxSpan;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Refused traces named in the answer at most.
 const NAMED_MAX: usize = 20;
 
 #[derive(Default)]
 struct Read {
-    rows: Vec<InboxSpan>,
+    spans: Vec<Span>,
     traces: usize,
     rejected: Vec<(usize, String)>,
     /// Labels that will be refused; their traces are taken.
@@ -40,7 +41,7 @@ impl Read {
             Ok(spans) => {
                 self.traces += 1;
                 self.labels.extend(refusals(book, &spans, now).into_iter().map(|why| (line, why)));
-                self.rows.extend(spans.iter().map(row));
+                self.spans.extend(spans);
                 true
             }
             Err(why) => {
@@ -81,9 +82,14 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
     let bytes = read_body(headers, body, limit).await.map_err(super::otlp::Refusal::into_problem)?;
     let by_line = by_line(headers);
     let (book, now) = (Book::of(&shared.app.bench.rubrics.load()), shared.app.bench.clock.now());
-    let mut read = cpu::run(move || read(&bytes, by_line, &book, now))
-        .await
-        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
+    let app = Arc::clone(&shared.app);
+    let work = move || {
+        let mut read = read(&bytes, by_line, &book, now);
+        let rows = rows(&app.bench, std::mem::take(&mut read.spans));
+        (read, rows)
+    };
+    let (read, rows) =
+        cpu::run(work).await.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
     if read.traces == 0 {
         let why = read.rejected.first().map_or_else(
             || "the body is empty; send a trace as {\"trace_id\": …, \"input\": …, \"output\": …}".to_owned(),
@@ -91,7 +97,6 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
         );
         return Err(Problem::bad_request(why));
     }
-    let rows = std::mem::take(&mut read.rows);
     let count = rows.len() as u64;
     submit(shared, rows).await.map_err(super::otlp::Refusal::into_problem)?;
     let metrics = &shared.app.bench.metrics;

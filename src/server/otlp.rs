@@ -8,7 +8,7 @@ use super::Shared;
 use super::problem::Problem;
 use crate::dialect::encoding::{UnpackError, unpack};
 use crate::dialect::{DecodeError, Encoding, Signal, count_signal, decode};
-use crate::pipeline::ingest::{IngestError, ids_are_usable, row};
+use crate::pipeline::ingest::{IngestError, ids_are_usable, rows};
 use crate::runtime::cpu;
 use crate::store::inbox::InboxSpan;
 use axum::body::{Body, Bytes};
@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
 use serde_json::json;
+use std::sync::Arc;
 
 /// `google.rpc.Status`, of which OTLP uses code and message.
 #[derive(Clone, PartialEq, Message)]
@@ -152,12 +153,13 @@ pub(super) async fn traces(State(shared): State<Shared>, headers: HeaderMap, bod
 
 async fn take(shared: &Shared, headers: &HeaderMap, body: Body, encoding: Encoding) -> Result<Vec<String>, Refusal> {
     let bytes = read_body(headers, body, shared.app.bench.config.server.body_bytes_max).await?;
+    let app = Arc::clone(&shared.app);
     let work = move || -> Result<(Vec<InboxSpan>, Vec<String>), DecodeError> {
         let decoded = decode(&bytes, encoding)?;
         let mut rejected = decoded.rejected;
-        let (good, bad): (Vec<_>, Vec<_>) = decoded.spans.iter().partition(|span| ids_are_usable(span));
+        let (good, bad): (Vec<_>, Vec<_>) = decoded.spans.into_iter().partition(ids_are_usable);
         rejected.extend(bad.iter().map(|span| format!("span {:?}: its ids cannot be used", span.name)));
-        Ok((good.into_iter().map(row).collect(), rejected))
+        Ok((rows(&app.bench, good), rejected))
     };
     let (rows, rejected) = match cpu::run(work).await {
         Ok(Ok(done)) => done,

@@ -21,6 +21,7 @@ mod ladder;
 mod limits;
 mod panels;
 mod reading;
+mod redaction;
 mod rubrics;
 mod support;
 mod watch;

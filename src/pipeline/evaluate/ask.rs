@@ -116,7 +116,6 @@ async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
     Some(Vote { cached: true, batched: false, ..free })
 }
 
-
 /// One question, one vote.
 async fn ask_plainly(talk: &mut Talk<'_>, seat: &str) {
     let question = talk.question;

@@ -1,0 +1,130 @@
+//! Undoes encodings in which orders are hidden: base64, hexadecimal, binary, rot13, letters parted by spaces, digits for letters.
+//!
+//! Called by `features`. Its rule: only what looks encoded is decoded, at most a few pieces of bounded length, and the result counts
+//! when it has cues of its own; that it is readable text says that somebody encoded words.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use regex::Regex;
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+/// Pieces decoded of one text at most.
+const PIECES_MAX: usize = 8;
+/// Bytes of one piece that are decoded at most.
+const PIECE_MAX: usize = 4096;
+
+static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/]{24,}").expect("fixed"));
+static HEX: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?-u)(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ ,:]?){12,}").expect("fixed"));
+static BINARY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:[01]{8}\s?){6,}").expect("fixed"));
+static SPACED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?:(?-u:\b)[\p{L}\p{N}][ ._*-]){6,}[\p{L}\p{N}](?-u:\b)").expect("fixed"));
+
+/// The pieces that were encoded, decoded and joined by lines; empty when there are none.
+pub(super) fn hidden(text: &str) -> String {
+    let mut found = String::new();
+    let text = head(text);
+    let looks = Looks::of(text);
+    let mut add = |bytes: Vec<u8>| {
+        if let Some(words) = readable(bytes) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(found, "{words}");
+        }
+    };
+    for piece in BASE64.find_iter(text).take(if looks.long { PIECES_MAX } else { 0 }) {
+        let whole = &piece.as_str()[..piece.len().min(PIECE_MAX) / 4 * 4];
+        if let Ok(bytes) = STANDARD_NO_PAD.decode(whole) {
+            add(bytes);
+        }
+    }
+    for piece in BINARY.find_iter(text).take(if looks.binary { PIECES_MAX } else { 0 }) {
+        add(piece.as_str().split_whitespace().filter_map(|b| u8::from_str_radix(b, 2).ok()).collect());
+    }
+    for piece in HEX.find_iter(text).take(if looks.hex { PIECES_MAX } else { 0 }) {
+        let digits: String = piece.as_str().replace("0x", "").replace("\\x", "");
+        let digits: String = digits.chars().filter(char::is_ascii_hexdigit).collect();
+        add(hex::decode(&digits[..digits.len() / 2 * 2]).unwrap_or_default());
+    }
+    for piece in SPACED.find_iter(text).take(if looks.spaced { PIECES_MAX } else { 0 }) {
+        let letters: String = piece.as_str().chars().filter(|c| c.is_alphanumeric()).collect();
+        let _ = writeln!(found, "{letters}");
+    }
+    found
+}
+
+fn head(text: &str) -> &str {
+    &text[..text.floor_char_boundary(16 << 10)]
+}
+
+/// Which encodings a text may have in it: one cheap look, since the patterns are dear and nearly no text has any.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent signs, read by name")]
+struct Looks {
+    long: bool,
+    binary: bool,
+    hex: bool,
+    spaced: bool,
+}
+
+impl Looks {
+    fn of(text: &str) -> Self {
+        let mut looks = Self::default();
+        let (mut letters, mut pairs) = (0, 0);
+        for word in text.as_bytes().split(|b| b" \n\t-._*,:".contains(b)).filter(|word| !word.is_empty()) {
+            letters = if word.len() == 1 { letters + 1 } else { 0 };
+            pairs = if matches!(word.len(), 2 | 4) && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'x') {
+                pairs + 1
+            } else {
+                0
+            };
+            looks.spaced |= letters >= 6;
+            looks.hex |= pairs >= 8;
+            looks.binary |= word.len() >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
+            looks.long |= word.len() >= 24;
+        }
+        looks.hex |= looks.long;
+        looks
+    }
+}
+
+/// The bytes as text, when they are words: printable, with spaces or long enough.
+fn readable(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
+    let letters = text.chars().filter(|c| c.is_alphabetic() || *c == ' ').count();
+    let plain = text.chars().all(|c| !c.is_control() || c.is_whitespace());
+    (plain && text.len() >= 6 && letters * 10 >= text.chars().count() * 8).then_some(text)
+}
+
+/// The text with letters turned by thirteen.
+pub(super) fn rot13(text: &str) -> String {
+    let turn = |c: char, first: u8| char::from((c as u8 - first + 13) % 26 + first);
+    text.chars().map(|c| if c.is_ascii_lowercase() { turn(c, b'a') } else { c }).collect()
+}
+
+/// The text with digits and signs inside words read as the letters that they stand for; `None` when there are none.
+pub(super) fn leet(text: &str) -> Option<String> {
+    let mut changed = 0;
+    let words: Vec<String> = text
+        .split(' ')
+        .map(|word| {
+            let letters = word.bytes().filter(u8::is_ascii_lowercase).count();
+            let signs = word.bytes().filter(|b| b"013457@$!".contains(b)).count();
+            if letters < 2 || signs == 0 || signs > letters + 1 {
+                return word.to_owned();
+            }
+            changed += 1;
+            let read = |c| match c {
+                '0' => 'o',
+                '1' | '!' => 'i',
+                '3' => 'e',
+                '4' | '@' => 'a',
+                '5' | '$' => 's',
+                '7' => 't',
+                other => other,
+            };
+            word.chars().map(read).collect()
+        })
+        .collect();
+    (changed >= 2).then(|| words.join(" "))
+}

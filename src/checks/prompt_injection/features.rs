@@ -1,0 +1,291 @@
+//! A text as numbers: how often each kind of cue is there, which cues stand together, and what was hidden.
+//!
+//! Called by the check and by the command that fits the model. Its rule: each feature has a name and says something about any text;
+//! none knows a data set. Length is left out on purpose: attacks in the labelled data are long, which in the field they need not be.
+
+use super::cues::{Cue, KINDS, find};
+use super::{decode, fold};
+use crate::checks::folding::Folded;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+/// How many features a text has.
+pub const COUNT: usize = 34;
+
+/// Names of the features, in order.
+pub const NAMES: [&str; COUNT] = [
+    "override",
+    "orders",
+    "persona",
+    "unbound",
+    "maker",
+    "tell",
+    "secret",
+    "prompt",
+    "force",
+    "shift",
+    "coerce",
+    "authority",
+    "fiction",
+    "encoding",
+    "reply",
+    "task",
+    "ask",
+    "delimiter", // counts of cues, logarithmic
+    "override_orders",
+    "tell_secret",
+    "tell_prompt",
+    "persona_unbound",
+    "secret_encoding",
+    "force_quote",
+    "reply_task",
+    "hidden_cues",
+    "hidden_text",
+    "disguise",
+    "capitals",
+    "line_task",
+    "line_task_reply",
+    "line_ask",
+    "kinds",
+    "density",
+];
+
+/// Whose text it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    User,
+    Document,
+}
+
+/// Features of what a user wrote.
+#[must_use]
+pub fn direct(text: &str) -> [f64; COUNT] {
+    read(text, Side::User).0
+}
+
+/// Features of a document.
+#[must_use]
+pub fn indirect(text: &str) -> [f64; COUNT] {
+    read(text, Side::Document).0
+}
+
+/// How near cues of two kinds must stand to belong together, in bytes.
+const TOGETHER: usize = 60;
+
+/// Features and evidence.
+pub(super) fn read(text: &str, side: Side) -> ([f64; COUNT], Vec<Value>) {
+    let folded = fold(text);
+    let cues = find(&folded.text);
+    let mut values = [0.0; COUNT];
+    let mut counts = [0u32; KINDS.len()];
+    for cue in &cues {
+        counts[cue.kind] += 1;
+    }
+    for (value, count) in values.iter_mut().zip(counts) {
+        *value = f64::from(count.min(20)).ln_1p();
+    }
+    let near = |a: &str, b: &str| f64::from(together(&cues, kind(a), kind(b)).min(4)).ln_1p();
+    values[18] = near("override", "orders");
+    values[19] = near("tell", "secret");
+    values[20] = near("tell", "prompt");
+    values[21] = near("persona", "unbound");
+    values[22] = near("secret", "encoding");
+    values[23] = flag(quoted_after(&folded.text, &cues, kind("force")));
+    values[24] = near("task", "reply") + near("reply", "task");
+    let (hidden, readable) = hidden(text, &folded, side);
+    values[25] = hidden;
+    values[26] = flag(readable);
+    values[27] = f64::from(u32::try_from(folded.invisible.min(10) + folded.disguised.min(10)).unwrap_or(20)).ln_1p();
+    values[28] = flag(shouts(text));
+    let lines = line_starts(&folded.text, &cues);
+    values[29..32].copy_from_slice(&lines);
+    values[32] = f64::from(u32::try_from(counts.iter().filter(|c| **c > 0).count()).unwrap_or(0)) / 10.0;
+    let words = folded.text.split_ascii_whitespace().count().max(8);
+    let telling: u32 = counts[..15].iter().sum();
+    values[33] = (f64::from(telling) / words as f64).min(0.5);
+    let evidence = cues.iter().filter(|cue| cue.kind < 15 || KINDS[cue.kind] == "delimiter").take(super::EVIDENCE_MAX);
+    let evidence = evidence
+        .map(|cue| json!({"cue": KINDS[cue.kind], "at": [folded.origin(cue.start), folded.origin(cue.end)]}))
+        .collect();
+    (values, evidence)
+}
+
+fn kind(name: &str) -> usize {
+    KINDS.iter().position(|k| *k == name).expect("a kind of cue")
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+/// How many cues of kind `first` have one of kind `second` close by, on either side.
+fn together(cues: &[Cue], first: usize, second: usize) -> u32 {
+    let mut count = 0;
+    for (n, cue) in cues.iter().enumerate().filter(|(_, cue)| cue.kind == first) {
+        let behind = cues[n + 1..].iter().take_while(|c| c.start < cue.end + TOGETHER).any(|c| c.kind == second);
+        let ahead = cues[..n].iter().rev().take_while(|c| c.end + TOGETHER > cue.start).any(|c| c.kind == second);
+        count += u32::from(behind || ahead);
+    }
+    count
+}
+
+/// Whether a quotation follows a cue of a kind.
+fn quoted_after(text: &str, cues: &[Cue], kind: usize) -> bool {
+    cues.iter().filter(|cue| cue.kind == kind).any(|cue| {
+        let rest = &text[text.floor_char_boundary(cue.end.saturating_sub(1))..];
+        rest[..rest.floor_char_boundary(24)].contains(['"', '“', '\'', '«', '「'])
+    })
+}
+
+/// Cues behind an encoding, and whether there was readable text behind one.
+fn hidden(text: &str, folded: &Folded, side: Side) -> (f64, bool) {
+    let decoded = decode::hidden(text);
+    let mut found = if decoded.is_empty() { 0 } else { strong(&fold(&decoded).text) };
+    if side == Side::User && folded.text.len() <= 4096 {
+        if let Some(read) = decode::leet(&folded.text) {
+            found += strong(&read).saturating_sub(strong(&folded.text));
+        }
+        // Rotated text has hardly a word of any language; one cue of it is enough.
+        let rotated = decode::rot13(&folded.text);
+        found += if strong(&folded.text) == 0 { strong(&rotated) } else { 0 };
+    }
+    (f64::from(u32::try_from(found.min(6)).unwrap_or(6)).ln_1p(), !decoded.is_empty())
+}
+
+/// Cues of the kinds that carry an attack.
+fn strong(text: &str) -> usize {
+    find(text).iter().filter(|cue| cue.kind < 11).count()
+}
+
+/// Whether several whole words are in capitals among words that are not.
+fn shouts(text: &str) -> bool {
+    let head = &text[..text.floor_char_boundary(2048)];
+    let big = |word: &&str| word.len() >= 3 && word.bytes().all(|b| b.is_ascii_uppercase());
+    head.split(|c: char| !c.is_alphanumeric()).filter(big).count() >= 4
+}
+
+/// Lines or sentences that begin as an order to an assistant; those that name its answer too; lines that ask something.
+/// Only short ones count: an order put into a document stands by itself.
+fn line_starts(text: &str, cues: &[Cue]) -> [f64; 3] {
+    const LONGEST: usize = 240;
+    let (task, ask, reply) = (kind("task"), kind("ask"), kind("reply"));
+    let bytes = text.as_bytes();
+    let mut found = [0u32; 3];
+    for cue in cues.iter().filter(|cue| cue.kind == task || cue.kind == ask) {
+        let before = text[..cue.start].trim_end_matches([' ', '>', '*', '-', '"']);
+        let before = before.strip_suffix("please").map_or(before, str::trim_end);
+        let opens_line = before.is_empty() || before.ends_with('\n');
+        let opens = opens_line || before.ends_with(['.', '!', '?', ':']);
+        if !opens {
+            continue;
+        }
+        let end = bytes[cue.end..].iter().take(LONGEST).position(|b| matches!(b, b'\n')).map(|n| cue.end + n);
+        let end = end.or((bytes.len() - cue.end < LONGEST).then_some(bytes.len()));
+        let sentence = bytes[cue.end..].iter().take(LONGEST).position(|b| matches!(b, b'.' | b'?' | b'!' | b'\n'));
+        let sentence = sentence.map_or(cue.end, |n| cue.end + n);
+        let alone = opens_line && end.is_some();
+        if cue.kind == task {
+            found[0] += u32::from(alone);
+            let about_reply =
+                cues.iter().any(|c| c.kind == reply && c.start >= cue.end && c.start <= sentence.max(cue.end));
+            found[1] += u32::from(about_reply);
+        } else {
+            found[2] += u32::from(alone);
+        }
+    }
+    found.map(|n| f64::from(n.min(3)).ln_1p())
+}
+
+/// Whether the system's instructions keep something secret, and the user's text names it.
+pub(super) fn probes(text: &str, system: &str) -> bool {
+    const KEEPS: &[&str] = &[
+        "reveal",
+        "disclose",
+        "share",
+        "don't tell",
+        "do not tell",
+        "secret",
+        "confidential",
+        "private information",
+        "verrat",
+        "geheim",
+        "preisgeb",
+        "revel",
+        "divulg",
+        "confiden",
+        "rivel",
+        "onthul",
+        "раскрыв",
+        "секрет",
+        "разглаш",
+        "明らか",
+        "秘密",
+        "開示",
+        "透露",
+        "泄露",
+        "保密",
+        "공개",
+        "비밀",
+        "누설",
+        "खुलासा",
+        "प्रकट",
+        "बताए",
+        "रहस्य",
+        "ungkap",
+        "rahasia",
+        "ibunyag",
+        "lihim",
+        "magsiwalat",
+        "ifşa",
+        "acikla",
+        "gizli",
+        "paylas",
+        "เปิดเผย",
+        "ความลับ",
+        "บอก",
+    ];
+    let system = fold(&system[..system.floor_char_boundary(4096)]).text;
+    if !KEEPS.iter().any(|word| system.contains(word)) {
+        return false;
+    }
+    let asked = fold(&text[..text.floor_char_boundary(4096)]).text;
+    let in_both = find(&asked).iter().any(|cue| KINDS[cue.kind] == "secret")
+        && find(&system).iter().any(|cue| KINDS[cue.kind] == "secret");
+    in_both || names_what_is_kept(&asked, &system)
+}
+
+/// Whether the text asks by name for two or more things that stand in the same instructions, beyond everyday words.
+fn names_what_is_kept(asked: &str, system: &str) -> bool {
+    const EVERYDAY: &[&str] = &[
+        "your",
+        "you",
+        "that",
+        "this",
+        "with",
+        "from",
+        "what",
+        "user",
+        "about",
+        "have",
+        "user's",
+        "information",
+        "should",
+        "question",
+        "questions",
+        "answer",
+        "provide",
+        "topic",
+        "would",
+        "could",
+        "please",
+        "which",
+        "there",
+        "their",
+    ];
+    let words = |text: &str| -> HashSet<String> {
+        text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.chars().count() >= 4).map(str::to_owned).collect()
+    };
+    let kept = words(system);
+    let named = words(asked).into_iter().filter(|w| kept.contains(w) && !EVERYDAY.contains(&w.as_str())).count();
+    named >= 2
+}
