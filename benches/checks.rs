@@ -8,7 +8,7 @@ use assize::checks::run_all;
 use assize::domain::message::{Document, Message, ResponseFormat};
 use assize::domain::rubric::{CheckKind, CheckOptions, CheckSpec};
 use assize::domain::trace::Trace;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -68,7 +68,8 @@ fn bench(criterion: &mut Criterion, name: &str, specs: &[CheckSpec], traces: &[T
     });
 }
 
-fn checks(criterion: &mut Criterion) {
+fn main() {
+    let criterion = &mut Criterion::default().configure_from_args();
     let mut rng = StdRng::seed_from_u64(3);
     let answers: Vec<Trace> = (0..64).map(|_| answered(&mut rng)).collect();
     let plain: Vec<Trace> = (0..64).map(|_| structured(&mut rng, Value::Null)).collect();
@@ -82,7 +83,5 @@ fn checks(criterion: &mut Criterion) {
     }
     let suite: Vec<CheckSpec> = CheckKind::ALL.iter().map(|kind| spec(*kind)).collect();
     bench(criterion, "suite", &suite, &answers);
+    criterion.final_summary();
 }
-
-criterion_group!(all, checks);
-criterion_main!(all);

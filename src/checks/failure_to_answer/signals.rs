@@ -5,7 +5,6 @@
 //! The way not taken: a phrase list that decides by itself, which flags every disclaimer and sees no deflection.
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -206,19 +205,34 @@ fn opens_with_itself(answer: &str) -> bool {
 /// The share of the question's telling words that the answer takes up; 0.5 when there are none.
 fn echo(question: &str, answer: &str) -> f64 {
     let tail = question.len().saturating_sub(600);
-    let asked: HashSet<String> = stems(&question[question.ceil_char_boundary(tail)..]).collect();
+    let mut asked: Vec<(u64, bool)> =
+        stems(&question[question.ceil_char_boundary(tail)..]).map(|s| (s, false)).collect();
+    asked.sort_unstable();
+    asked.dedup();
     if asked.is_empty() {
         return 0.5;
     }
-    let said: HashSet<String> = stems(&answer[..answer.floor_char_boundary(1_500)]).collect();
-    asked.iter().filter(|word| said.contains(*word)).count() as f64 / asked.len() as f64
+    for stem in stems(&answer[..answer.floor_char_boundary(1_500)]) {
+        if let Ok(at) = asked.binary_search_by_key(&stem, |(asked, _)| *asked) {
+            asked[at].1 = true;
+        }
+    }
+    asked.iter().filter(|(_, said)| *said).count() as f64 / asked.len() as f64
 }
 
-/// The first letters of longer words: enough to meet again across inflections.
-fn stems(text: &str) -> impl Iterator<Item = String> {
+/// The first letters of longer words, hashed (FNV-1a): enough to meet again across inflections.
+fn stems(text: &str) -> impl Iterator<Item = u64> {
     text.split(|c: char| !c.is_alphanumeric()).filter_map(|word| {
-        let (least, keep) = if word.is_ascii() { (5, 5) } else { (2, 2) };
-        (word.chars().count() >= least).then(|| word.chars().take(keep).flat_map(char::to_lowercase).collect())
+        let letters = if word.is_ascii() { 5 } else { 2 };
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut seen = 0;
+        for c in word.chars().take(letters) {
+            seen += 1;
+            for lower in c.to_lowercase() {
+                hash = (hash ^ u64::from(lower)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        (seen == letters).then_some(hash)
     })
 }
 
