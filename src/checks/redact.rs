@@ -111,9 +111,7 @@ impl Work<'_> {
         for message in input.iter_mut().chain(output) {
             self.message(message);
         }
-        for document in documents {
-            self.document(document);
-        }
+        documents.iter_mut().for_each(|document| self.document(document));
         for call in tool_calls.iter_mut() {
             self.call(call);
         }
@@ -126,9 +124,7 @@ impl Work<'_> {
             self.own_option(&mut format.name);
             self.value(&mut format.schema, None);
         }
-        for gap in gaps.iter_mut() {
-            self.own(&mut gap.reason);
-        }
+        gaps.iter_mut().for_each(|gap| self.own(&mut gap.reason));
         for label in people {
             self.own_option(&mut label.comment);
             self.own_option(&mut label.labeller);

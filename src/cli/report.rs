@@ -165,8 +165,10 @@ fn text_of_changes(changes: &[Change], dimension: Dimension, old: &str, new: &st
         } else {
             "no difference shown"
         };
-        let rest: String =
-            change.by.iter().map(|(d, v)| format!(" {}={}", d.as_str(), v.as_deref().unwrap_or("-"))).collect();
+        let rest = change.by.iter().fold(String::new(), |mut text, (d, v)| {
+            write!(text, " {}={}", d.as_str(), v.as_deref().unwrap_or("-")).expect("a String can be written");
+            text
+        });
         write!(
             out,
             "\n  {}{rest}: {:.1} % → {:.1} %, a drop of {drop:.1} points ({low:.1} to {high:.1}), n {} and {}: {verdict}",

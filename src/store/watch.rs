@@ -146,6 +146,20 @@ impl Store {
         Ok(mended.rows_affected() > 0)
     }
 
+    /// Whether scored verdicts wait to be counted.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
+        sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
+                              WHERE (v.tx, v.id) > (c.tx, c.id) AND v.outcome = 'scored') AS "behind!""#
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::op("looking whether verdicts wait to be watched"))
+    }
+
     /// Scored verdicts after the cursor, in order.
     ///
     /// # Errors
