@@ -8,6 +8,7 @@ mod json;
 
 use super::personal_data::find;
 use crate::domain::ids::short_hash;
+use crate::domain::label::Draft;
 use crate::domain::message::{Document, Message, ToolCall};
 use crate::domain::personal::{Action, Category, PLACEHOLDER_DIGITS, RedactionPolicy};
 use crate::domain::span::Span;
@@ -111,7 +112,9 @@ impl Work<'_> {
         for message in input.iter_mut().chain(output) {
             self.message(message);
         }
-        documents.iter_mut().for_each(|document| self.document(document));
+        for document in documents {
+            self.document(document);
+        }
         for call in tool_calls.iter_mut() {
             self.call(call);
         }
@@ -124,8 +127,14 @@ impl Work<'_> {
             self.own_option(&mut format.name);
             self.value(&mut format.schema, None);
         }
-        gaps.iter_mut().for_each(|gap| self.own(&mut gap.reason));
-        for label in people {
+        for gap in gaps.iter_mut() {
+            self.own(&mut gap.reason);
+        }
+        self.people(people);
+    }
+
+    fn people(&mut self, labels: &mut [Draft]) {
+        for label in labels {
             self.own_option(&mut label.comment);
             self.own_option(&mut label.labeller);
         }
