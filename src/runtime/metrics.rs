@@ -48,6 +48,10 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Alerts that are not resolved, by state and severity.
     pub alerts: GaugeVec,
+    /// Corrected pass rates with the ends of their intervals, by rubric and bound.
+    pub pass_rate: GaugeVec,
+    /// Corrected mean scores with the ends of their intervals, by rubric and bound.
+    pub mean_score: GaugeVec,
     /// Findings that were raised, by what came of them.
     pub alert_findings: IntCounterVec,
     /// Notices of alerts delivered, retried and given up, by channel and result.
@@ -150,6 +154,18 @@ impl Default for Metrics {
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             alerts: gauges(&r, "assize_alerts", "Alerts that are not resolved", &["state", "severity"]),
+            pass_rate: gauges(
+                &r,
+                "assize_pass_rate",
+                "Pass rate, corrected for sampling, with its interval",
+                &["rubric", "bound"],
+            ),
+            mean_score: gauges(
+                &r,
+                "assize_mean_score",
+                "Mean score, corrected for sampling, with its interval",
+                &["rubric", "bound"],
+            ),
             alert_findings: counters(
                 &r,
                 "assize_alert_findings_total",
