@@ -6,6 +6,7 @@ use crate::sinks::as_code::monitors::{Options, monitors};
 use crate::sinks::as_code::{dashboard::dashboard, terraform};
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -116,7 +117,9 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 /// Writes files into a folder, or all of them to standard output.
 fn written(files: &[(String, String)], out: Option<&Path>) -> anyhow::Result<()> {
     let Some(dir) = out else {
-        files.iter().for_each(|(_, text)| print!("{text}"));
+        for (_, text) in files {
+            print!("{text}");
+        }
         return Ok(());
     };
     let failed = || format!("cannot write into {}; name another folder with --out", dir.display());
@@ -146,11 +149,12 @@ fn told(outcome: &Outcome, api: &Api, as_json: bool) -> String {
         outcome.applied.iter().map(|one| vec![one.key.clone(), one.done.as_str().to_owned(), one.id.clone()]).collect();
     let mut text = format!("{}\n\nat {}", table::render(&["key", "done", "id"], rows), api.base());
     for one in outcome.applied.iter().filter(|one| !one.doubles.is_empty()) {
-        text += &format!("\nnote: `{}` is there more than once; delete {} in Datadog", one.key, one.doubles.join(", "));
+        write!(text, "\nnote: `{}` is there more than once; delete {} in Datadog", one.key, one.doubles.join(", "))
+            .expect("a String can be written");
     }
     for (key, id) in &outcome.unwanted {
-        text +=
-            &format!("\nnote: `{key}` ({id}) is made no more, since its rubric is not loaded; delete it in Datadog");
+        write!(text, "\nnote: `{key}` ({id}) is made no more, since its rubric is not loaded; delete it in Datadog")
+            .expect("a String can be written");
     }
     text
 }

@@ -122,8 +122,10 @@ pub struct Outcome {
 pub struct Api {
     http: reqwest::Client,
     base: String,
-    api_key: SecretString,
-    app_key: SecretString,
+    /// Who we are.
+    key: SecretString,
+    /// What we may do.
+    application: SecretString,
 }
 
 impl Api {
@@ -132,11 +134,11 @@ impl Api {
     /// # Errors
     /// When a key is missing.
     pub fn new(config: &Datadog) -> Result<Self, ApplyError> {
-        let (base, api_key) = config.api().ok_or(ApplyError::NoKey { key: "DD_API_KEY" })?;
-        let app_key = config.app_key.clone().ok_or(ApplyError::NoKey { key: "DD_APP_KEY" })?;
+        let (base, key) = config.api().ok_or(ApplyError::NoKey { key: "DD_API_KEY" })?;
+        let application = config.app_key.clone().ok_or(ApplyError::NoKey { key: "DD_APP_KEY" })?;
         let timeout = Duration::from_millis(config.timeout_ms);
         let http = crate::runtime::http::client(timeout).map_err(ApplyError::Client)?;
-        Ok(Self { http, base, api_key, app_key })
+        Ok(Self { http, base, key, application })
     }
 
     /// Where it is.
@@ -150,8 +152,8 @@ impl Api {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
-            .header("DD-API-KEY", self.api_key.expose_secret())
-            .header("DD-APPLICATION-KEY", self.app_key.expose_secret());
+            .header("DD-API-KEY", self.key.expose_secret())
+            .header("DD-APPLICATION-KEY", self.application.expose_secret());
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -184,7 +186,7 @@ impl Api {
         });
         let text = errors.map_or_else(|| text.to_owned(), |errors| errors.join("; "));
         let hidden =
-            [&self.api_key, &self.app_key].into_iter().fold(text, |text, key| text.replace(key.expose_secret(), "***"));
+            [&self.key, &self.application].into_iter().fold(text, |text, key| text.replace(key.expose_secret(), "***"));
         hidden.chars().take(SAID_CHARS_MAX).collect()
     }
 }

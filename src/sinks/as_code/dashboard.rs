@@ -53,11 +53,15 @@ fn graph(watch: &Watch) -> Value {
     let requests: Vec<Value> = lines
         .iter()
         .map(|(legend, expression)| {
+            let mut formula = json!({"formula": expression.formula, "alias": legend});
+            if let Some(unit) = unit_name(*unit) {
+                formula["number_format"] = json!({"unit": {"type": "canonical_unit", "unit_name": unit}});
+            }
             json!({
                 "response_format": "timeseries",
                 "display_type": if *bars { "bars" } else { "line" },
                 "queries": queries(expression),
-                "formulas": [{"formula": formula(expression), "alias": legend, "number_format": number(*unit)}],
+                "formulas": [formula],
             })
         })
         .collect();
@@ -84,18 +88,14 @@ fn queries(expression: &Expression) -> Vec<Value> {
         .collect()
 }
 
-fn formula(expression: &Expression) -> &str {
-    expression.formula
-}
-
-fn number(unit: Unit) -> Value {
-    let canonical = |name: &str| json!({"unit": {"type": "canonical_unit", "unit_name": name}});
+/// Datadog's name of a unit; plain counts have none.
+fn unit_name(unit: Unit) -> Option<&'static str> {
     match unit {
-        Unit::Share => canonical("fraction"),
-        Unit::Count => json!({"unit": {"type": "custom_unit_label", "label": ""}}),
-        Unit::Usd => canonical("dollar"),
-        Unit::Milliseconds => canonical("millisecond"),
-        Unit::Seconds => canonical("second"),
+        Unit::Share => Some("fraction"),
+        Unit::Count => None,
+        Unit::Usd => Some("dollar"),
+        Unit::Milliseconds => Some("millisecond"),
+        Unit::Seconds => Some("second"),
     }
 }
 

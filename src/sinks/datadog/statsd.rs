@@ -87,9 +87,9 @@ impl Statsd {
 
 /// The class of a verdict's weight: k where the inclusion probability is about 2^(-k/4), so that a score of class k stands for
 /// about 2^(k/4) traces. At most 64, which is one in 65,536.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 64")]
 fn weight_class(inclusion_probability: f64) -> u8 {
     const CLASS_MAX: f64 = 64.0;
-    // A float becomes an integer by saturating; NaN, which is no probability, becomes 0.
     (-4.0 * inclusion_probability.log2()).round().clamp(0.0, CLASS_MAX) as u8
 }
 

@@ -50,7 +50,8 @@ fn token_spend() -> Watch {
 
 fn cost_anomaly() -> Watch {
     let cost = Query { count: true, ..Query::new("sum", "llm.eval.cost_usd") };
-    let spent = "sum(increase(assize_judge_cost_usd_total[1h]))";
+    let spent = |when: &str| format!("sum(increase(assize_judge_cost_usd_total[1h]{when}))");
+    let (now, before) = (spent(""), spent(" offset 1d"));
     Watch {
         key: "cost_anomaly".to_owned(),
         row: Row::Cost,
@@ -79,7 +80,7 @@ fn cost_anomaly() -> Watch {
             recovery: Some(0.0),
             no_data_minutes: None,
         }),
-        rule: Some(Rule { expression: format!("{spent} > 2 * ({spent} offset 1d) and {spent} > 0.1"), hold: "30m" }),
+        rule: Some(Rule { expression: format!("{now} > 2 * {before} and {now} > 0.1"), hold: "30m" }),
     }
 }
 

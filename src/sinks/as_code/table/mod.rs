@@ -188,10 +188,15 @@ fn eval(rubric: &Watched) -> String {
     format!("eval:{}", rubric.name)
 }
 
+/// The gauge of a rubric in Prometheus; every process that watches shows the same.
+fn shown(metric: &str, rubric: &Watched, bound: &str) -> String {
+    format!("max({metric}{{rubric=\"{}\",bound=\"{bound}\"}})", rubric.name)
+}
+
 /// A rubric's pass rate with its interval, as a graph without an alarm.
 fn pass_rate(rubric: &Watched, row: Row) -> Watch {
     let line = |metric| Expression::from(Query::new("avg", metric).only(eval(rubric)).by(&["prompt_version"]));
-    let series = |bound: &str| format!("assize_pass_rate{{rubric=\"{}\",bound=\"{bound}\"}}", rubric.name);
+    let series = |bound: &str| shown("assize_pass_rate", rubric, bound);
     let title = if rubric.title.is_empty() { rubric.name.clone() } else { rubric.title.clone() };
     Watch {
         key: format!("pass_rate_{}", rubric.name),

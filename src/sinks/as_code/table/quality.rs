@@ -3,7 +3,7 @@
 //! Its rule: levels are held against `.upper`, the end of the interval that must be bad before one is sure.
 
 use super::super::query::{Expression, Query, STREAM};
-use super::{Alarm, Graph, Method, Row, Rule, Topic, Unit, Watch, Watched, eval, pass_rate, security};
+use super::{Alarm, Graph, Method, Row, Rule, Topic, Unit, Watch, Watched, eval, pass_rate, security, shown};
 
 pub(super) const FAITHFULNESS: Topic =
     Topic { key: "faithfulness", names: &["faithfulness", "groundedness"], check: None };
@@ -40,7 +40,7 @@ pub(super) fn watches(rubrics: &[Watched]) -> Vec<Watch> {
 /// The mean score of a rubric, sure to be below a level.
 fn mean_below(key: &str, rubric: &Watched, level: f64) -> Watch {
     let line = |metric| Expression::from(Query::new("avg", metric).only(eval(rubric)).by(STREAM));
-    let series = |bound: &str| format!("assize_mean_score{{rubric=\"{}\",bound=\"{bound}\"}}", rubric.name);
+    let series = |bound: &str| shown("assize_mean_score", rubric, bound);
     Watch {
         key: key.to_owned(),
         row: Row::Quality,
@@ -107,7 +107,7 @@ fn alert() -> Watch {
 fn regression() -> Watch {
     const BY: &[&str] = &["eval", "env", "service", "feature"];
     let worst = |metric| Expression::from(Query::new("min", metric).by(BY));
-    let series = "assize_pass_rate{bound=\"upper\"}";
+    let upper = |when: &str| format!("max by (rubric) (assize_pass_rate{{bound=\"upper\"}}{when})");
     Watch {
         key: "regression".to_owned(),
         row: Row::Quality,
@@ -122,7 +122,7 @@ fn regression() -> Watch {
             unit: Unit::Share,
             bars: false,
             lines: vec![("worst version", worst("llm.eval.pass_rate")), ("at most", worst("llm.eval.pass_rate.upper"))],
-            prometheus: vec![("{{rubric}}", "assize_pass_rate{bound=\"estimate\"}".to_owned())],
+            prometheus: vec![("{{rubric}}", "max by (rubric) (assize_pass_rate{bound=\"estimate\"})".to_owned())],
         },
         alarm: Some(Alarm {
             expression: worst("llm.eval.pass_rate.upper"),
@@ -134,7 +134,7 @@ fn regression() -> Watch {
             recovery: Some(-0.02),
             no_data_minutes: None,
         }),
-        rule: Some(Rule { expression: format!("{series} - {series} offset 1d < -0.05"), hold: "1h" }),
+        rule: Some(Rule { expression: format!("{} - {} < -0.05", upper(""), upper(" offset 1d")), hold: "1h" }),
     }
 }
 
@@ -143,7 +143,7 @@ fn invalid_json(rubric: &Watched) -> Watch {
     const BY: &[&str] = &["env", "service"];
     let count = || Query::counted("llm.eval.count").only(eval(rubric)).only("outcome:scored").by(BY);
     let share = Expression::share(count().only("passed:false"), count());
-    let valid = format!("assize_pass_rate{{rubric=\"{}\",bound=\"estimate\"}}", rubric.name);
+    let valid = shown("assize_pass_rate", rubric, "estimate");
     Watch {
         key: JSON.key.to_owned(),
         row: Row::Quality,

@@ -3,7 +3,7 @@
 //! Its rule: found attacks are counted, not averaged: one more attack among more traffic is one more attack.
 
 use super::super::query::Query;
-use super::{Alarm, Graph, Method, Row, Rule, Topic, Unit, Watch, Watched, eval, pass_rate};
+use super::{Alarm, Graph, Method, Row, Rule, Topic, Unit, Watch, Watched, eval, pass_rate, shown};
 
 pub(super) const INJECTION: Topic =
     Topic { key: "injection", names: &["prompt_injection", "injection"], check: Some("prompt_injection") };
@@ -33,7 +33,7 @@ pub(super) fn watches(rubrics: &[Watched]) -> Vec<Watch> {
 
 fn injection(rubric: &Watched) -> Watch {
     let found = Query::counted("llm.eval.count").only(eval(rubric)).only("passed:false");
-    let rate = |bound: &str| format!("1 - assize_pass_rate{{rubric=\"{}\",bound=\"{bound}\"}}", rubric.name);
+    let rate = |bound: &str| format!("1 - {}", shown("assize_pass_rate", rubric, bound));
     Watch {
         key: INJECTION.key.to_owned(),
         row: Row::Security,
