@@ -36,13 +36,13 @@ const MEAN_SCORE: Names = ["llm.eval.mean_score", "llm.eval.mean_score.lower", "
 
 /// Sends gauges every minute until stopped.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        if let Err(error) = once(&app).await {
-            note(&app, &error, "gauges could not be counted, trying again");
-        }
+    loop {
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = once(&app).await {
+            note(&app, &error, "gauges could not be counted, trying again");
         }
     }
 }

@@ -49,7 +49,7 @@ fn group(row: Row, watches: &[Watch]) -> Value {
 }
 
 fn graph(watch: &Watch) -> Value {
-    let Graph { unit, bars, lines, .. } = &watch.graph;
+    let Graph { title, unit, bars, lines, .. } = &watch.graph;
     let requests: Vec<Value> = lines
         .iter()
         .map(|(legend, expression)| {
@@ -66,7 +66,7 @@ fn graph(watch: &Watch) -> Value {
         })
         .collect();
     let mut definition = json!({
-        "type": "timeseries", "title": watch.title, "show_legend": true, "legend_layout": "auto", "requests": requests,
+        "type": "timeseries", "title": title, "show_legend": true, "legend_layout": "auto", "requests": requests,
     });
     // Only a level can be drawn into the graph of the value itself.
     if let Some(alarm) =

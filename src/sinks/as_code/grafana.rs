@@ -61,7 +61,7 @@ fn panel(watch: &Watch, id: usize, at: &Value) -> Value {
     json!({
         "id": id,
         "type": "timeseries",
-        "title": watch.title,
+        "title": watch.graph.title,
         "description": watch.means,
         "datasource": source,
         "gridPos": at,

@@ -38,6 +38,7 @@ fn token_spend() -> Watch {
         runbook: None,
         priority: 3,
         graph: Graph {
+            title: "Tokens of the application".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![("tokens", Query { count: true, ..tokens.clone() }.into())],
@@ -62,6 +63,7 @@ fn cost_anomaly() -> Watch {
         runbook: None,
         priority: 3,
         graph: Graph {
+            title: "Cost of judging".to_owned(),
             unit: Unit::Usd,
             bars: true,
             lines: vec![("US dollars", Query { by: &["eval"], ..cost.clone() }.into())],
@@ -96,6 +98,7 @@ fn judge_tokens() -> Watch {
         runbook: None,
         priority: 4,
         graph: Graph {
+            title: "Tokens of judges".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![("tokens", Query { by: &["judge"], ..tokens.clone() }.into())],

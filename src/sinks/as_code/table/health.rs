@@ -35,6 +35,7 @@ fn latency() -> Watch {
         runbook: None,
         priority: 3,
         graph: Graph {
+            title: "Latency of the application's models".to_owned(),
             unit: Unit::Seconds,
             bars: false,
             lines: vec![("p95", p95.clone().into())],
@@ -56,7 +57,13 @@ fn error_rate() -> Watch {
         remedy: "Look at the provider's status, keys and limits.",
         runbook: None,
         priority: 2,
-        graph: Graph { unit: Unit::Share, bars: false, lines: vec![("errors", share.clone())], prometheus: Vec::new() },
+        graph: Graph {
+            title: "Errors of the application's models".to_owned(),
+            unit: Unit::Share,
+            bars: false,
+            lines: vec![("errors", share.clone())],
+            prometheus: Vec::new(),
+        },
         alarm: Some(above(share, "sum", "last_15m", 0.05)),
         rule: None,
     }
@@ -84,6 +91,7 @@ fn judge_error() -> Watch {
         runbook: None,
         priority: 2,
         graph: Graph {
+            title: "Judge errors".to_owned(),
             unit: Unit::Share,
             bars: false,
             lines: vec![("judge errors", share.clone())],
@@ -107,6 +115,7 @@ fn judge_latency() -> Watch {
         runbook: None,
         priority: 3,
         graph: Graph {
+            title: "Latency of judges".to_owned(),
             unit: Unit::Milliseconds,
             bars: false,
             lines: vec![("p95", p95.clone().into())],
@@ -129,6 +138,7 @@ fn nothing_judged() -> Watch {
         runbook: None,
         priority: 2,
         graph: Graph {
+            title: "Verdicts by outcome".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![("verdicts", count(&["outcome"]).into())],

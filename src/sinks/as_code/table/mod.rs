@@ -71,6 +71,8 @@ pub enum Unit {
 /// What is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
+    /// What it shows.
+    pub title: String,
     /// What it counts.
     pub unit: Unit,
     /// Whether it is bars, not lines.
@@ -201,12 +203,13 @@ fn pass_rate(rubric: &Watched, row: Row) -> Watch {
     Watch {
         key: format!("pass_rate_{}", rubric.name),
         row,
-        title: format!("Passed: {title}"),
+        title: title.clone(),
         means: "Share of verdicts that passed, with its 95 % interval, corrected for sampling.",
         remedy: "",
         runbook: rubric.runbook.clone(),
         priority: 5,
         graph: Graph {
+            title: format!("Passed: {title}"),
             unit: Unit::Share,
             bars: false,
             lines: vec![

@@ -50,6 +50,7 @@ fn mean_below(key: &str, rubric: &Watched, level: f64) -> Watch {
         runbook: rubric.runbook.clone(),
         priority: 2,
         graph: Graph {
+            title: format!("Mean score: {}", rubric.name),
             unit: Unit::Share,
             bars: false,
             lines: vec![("mean", line("llm.eval.mean_score")), ("at most", line("llm.eval.mean_score.upper"))],
@@ -84,6 +85,7 @@ fn alert() -> Watch {
         runbook: None,
         priority: 2,
         graph: Graph {
+            title: "Changes of alerts".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![("changes of alerts", Query::counted("llm.eval.alert").by(&["change", "severity"]).into())],
@@ -119,6 +121,7 @@ fn regression() -> Watch {
         runbook: None,
         priority: 2,
         graph: Graph {
+            title: "Pass rate of the worst prompt version".to_owned(),
             unit: Unit::Share,
             bars: false,
             lines: vec![("worst version", worst("llm.eval.pass_rate")), ("at most", worst("llm.eval.pass_rate.upper"))],
@@ -154,6 +157,7 @@ fn invalid_json(rubric: &Watched) -> Watch {
         runbook: rubric.runbook.clone(),
         priority: 2,
         graph: Graph {
+            title: "Invalid JSON".to_owned(),
             unit: Unit::Share,
             bars: false,
             lines: vec![("invalid", share.clone())],

@@ -45,6 +45,7 @@ fn injection(rubric: &Watched) -> Watch {
         runbook: rubric.runbook.clone(),
         priority: 1,
         graph: Graph {
+            title: "Prompt injections found".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![("found", found.clone().by(&["feature"]).into())],
@@ -78,6 +79,7 @@ fn canary() -> Watch {
         runbook: None,
         priority: 3,
         graph: Graph {
+            title: "Judges that may have been spoken to".to_owned(),
             unit: Unit::Count,
             bars: true,
             lines: vec![(
