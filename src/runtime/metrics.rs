@@ -50,6 +50,10 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Of alerts.
     pub alerts: AlertMetrics,
+    /// Corrected pass rates with the ends of their intervals, by rubric and bound.
+    pub pass_rate: GaugeVec,
+    /// Corrected mean scores with the ends of their intervals, by rubric and bound.
+    pub mean_score: GaugeVec,
     /// Spans committed at once.
     pub ingest_batch_spans: Histogram,
     /// Work waiting, by kind.
@@ -128,6 +132,7 @@ fn rubric_changes(registry: &Registry) -> IntCounterVec {
 }
 
 impl Default for Metrics {
+    #[expect(clippy::too_many_lines, reason = "a line or two a metric, and nothing else")]
     fn default() -> Self {
         let r = Registry::new();
         let seconds = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
@@ -182,6 +187,8 @@ impl Default for Metrics {
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             alerts: AlertMetrics::registered(&r),
+            pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
+            mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand: gauge(&r, "assize_jobs_in_hand", "Jobs being evaluated"),
