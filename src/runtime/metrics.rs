@@ -132,7 +132,6 @@ fn rubric_changes(registry: &Registry) -> IntCounterVec {
 }
 
 impl Default for Metrics {
-    #[expect(clippy::too_many_lines, reason = "a line or two a metric, and nothing else")]
     fn default() -> Self {
         let r = Registry::new();
         let seconds = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
