@@ -13,9 +13,10 @@ mod thresholds;
 use super::{note, notify};
 use crate::app::App;
 use crate::domain::alert::Finding;
-use crate::domain::alert::incident::Place;
+use crate::domain::alert::incident::{Place, State};
 use crate::stats::invalid::Invalid;
 use crate::store::StoreError;
+use crate::store::alerts::AlertFilter;
 use crate::store::watch::Cursor;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use std::collections::BTreeMap;
@@ -28,8 +29,11 @@ pub use streams::{Slice, Streams};
 /// Verdicts counted in one transaction at most.
 const BATCH_MAX: i64 = 5_000;
 
-/// Ticks between two stores of streams that only grew older; those into which verdicts came are stored at once.
+/// Ticks between two looks for streams that are forgotten.
 const TICKS_PER_CLEANING: u64 = 360;
+
+/// Alerts that are not resolved and are known at a start, at most.
+const STANDING_MAX: i64 = 1_000;
 
 /// Days after which a stream without verdicts is forgotten.
 const FORGET_DAYS: i64 = 90;
@@ -83,6 +87,15 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
+/// What alerts that are not resolved hold as not over: whoever takes the watch over must end it when it is.
+async fn standing(app: &App) -> Result<BTreeMap<String, (DateTime<Utc>, Finding)>, StoreError> {
+    let filter =
+        AlertFilter { states: vec![State::Open, State::Acknowledged], limit: STANDING_MAX, ..AlertFilter::default() };
+    let merged = app.store.alerts(&filter).await?.into_iter().flat_map(|alert| alert.findings);
+    let open = merged.filter(|m| m.recovered_at.is_none());
+    Ok(open.map(|m| (m.fingerprint, (m.finding.found_at, m.finding))).collect())
+}
+
 impl Watcher {
     /// Counts what is new, looks at the evidence, raises and ends findings. False while another process watches.
     ///
@@ -101,6 +114,7 @@ impl Watcher {
                 tracing::warn!("the database counts transactions anew; verdicts made before are taken as counted");
             }
             self.streams = Streams::load(app).await?;
+            self.raised = standing(app).await?;
             // Read anew: mending may have moved it.
             self.cursor = app.store.hold_watch(app.worker, (now, now + lease)).await?;
         }
@@ -153,7 +167,16 @@ impl Watcher {
     /// Raises what is new or has changed, and says what is over.
     async fn tell(&mut self, app: &App, findings: Vec<Finding>, now: DateTime<Utc>) -> Result<(), WatchError> {
         let mut standing: BTreeMap<String, Finding> = findings.into_iter().map(|f| (f.fingerprint(), f)).collect();
-        let over: Vec<String> = self.raised.keys().filter(|print| !standing.contains_key(*print)).cloned().collect();
+        let catalog = app.bench.rubrics.load();
+        // Of a rubric that was edited or removed nobody knows whether it is as good as before: a person closes that.
+        let is_watched = |finding: &Finding| match (&finding.rubric, &finding.rubric_version) {
+            (Some(rubric), Some(version)) => {
+                catalog.active().iter().any(|r| r.name == *rubric && r.version == *version)
+            }
+            _ => true,
+        };
+        let gone = self.raised.iter().filter(|(print, (_, f))| !standing.contains_key(*print) && is_watched(f));
+        let over: Vec<String> = gone.map(|(print, _)| print.clone()).collect();
         if !over.is_empty() {
             notify::recovered(app, &over, "the evidence is gone: it is as good as before").await?;
             self.raised.retain(|print, _| !over.contains(print));
