@@ -38,7 +38,7 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Configuration file (every key is documented in assize.example.toml); ASSIZE__SECTION__KEY wins over it
+    /// Configuration file, by default ./assize.toml if there is one; ASSIZE__SECTION__KEY wins over it
     #[arg(long, global = true, value_name = "FILE", env = "ASSIZE_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -100,7 +100,10 @@ const BAD_INPUT: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let context = Context { config_file: cli.config, ambient: Ambient::read() };
+    // The file that lies here is meant, unless another is named: then every command sees what the service sees.
+    let here = PathBuf::from("assize.toml");
+    let config_file = cli.config.or_else(|| here.is_file().then_some(here));
+    let context = Context { config_file, ambient: Ambient::read() };
     let quiet = !matches!(cli.command, Command::Serve(_) | Command::Sim(_));
     let filter = context.ambient.get("RUST_LOG").or(quiet.then_some("warn,sqlx=error,assize::app=off"));
     let json = context.config().is_ok_and(|config| config.log.json);

@@ -131,6 +131,10 @@ impl Watch {
             if rule.above.is_some() == rule.below.is_some() {
                 return invalid(&key, "give either `above` or `below`".to_owned());
             }
+            let share = matches!(rule.measure, Measure::PassRate | Measure::MeanScore | Measure::JudgeErrorRate);
+            if let Some(level) = rule.above.or(rule.below).filter(|l| share && !(0.0..=1.0).contains(l)) {
+                return invalid(&key, format!("{level} is not a share; write a number from 0 to 1, 0.75 for 75 %"));
+            }
             if rule.minutes == 0 {
                 return invalid(&key, "`minutes` must be above 0".to_owned());
             }
@@ -161,6 +165,7 @@ mod tests {
             (rule(Rule::default()), "either `above` or `below`"),
             (rule(Rule { above: Some(0.1), below: Some(0.2), ..Rule::default() }), "either `above` or `below`"),
             (rule(Rule { above: Some(0.1), measure: Measure::KeptShare, ..Rule::default() }), "cannot be a threshold"),
+            (rule(Rule { below: Some(75.0), ..Rule::default() }), "0.75 for 75 %"),
         ] {
             let why = said(watch).expect_err("it makes no sense");
             assert!(why.contains(word), "{why}");

@@ -45,7 +45,7 @@ impl AlertRule {
         if let Some(drop) = self.drop.filter(|d| !(*d > 0.0 && *d < 1.0)) {
             return Some(format!("`alert.drop` is {drop}; write a share above 0 and below 1, 0.05 for five points"));
         }
-        let rate = self.false_alarms_per_month.filter(|f| f.is_nan() || *f <= 0.0);
+        let rate = self.false_alarms_per_month.filter(|f| !f.is_finite() || *f <= 0.0);
         rate.map(|rate| {
             format!("`alert.false_alarms` is {rate} per month; write a number above 0, as in `1 per month`")
         })

@@ -75,13 +75,27 @@ impl Corrected {
 #[must_use]
 pub fn corrected(judged: &[(f64, f64)], inside: &[&LabelledVerdict], all: &[LabelledVerdict]) -> Corrected {
     let sampled = inside.iter().filter(|l| l.label_probability.is_some()).count();
-    if sampled >= LABELS_MIN {
+    if sampled >= LABELS_MIN && covers(judged, inside) {
         return by_sample(judged, inside).unwrap_or_else(|why| Corrected::not(sampled, why.to_string()));
     }
     if all.len() >= LABELS_MIN {
         return by_error_rates(judged, all).unwrap_or_else(|why| Corrected::not(all.len(), why.to_string()));
     }
     Corrected::not(all.len(), format!("{} labels of this version, and {LABELS_MIN} are needed", all.len()))
+}
+
+/// Whether the labels were drawn from all that was judged: each stands for one over its probability, and together they should
+/// stand for everything. A drawing of last week says nothing of verdicts that were made since.
+fn covers(judged: &[(f64, f64)], inside: &[&LabelledVerdict]) -> bool {
+    let total: f64 = judged.iter().map(|(_, pi)| 1.0 / pi).sum();
+    let (mut stand_for, mut variance) = (0.0, 0.0);
+    for verdict in inside {
+        let Some(probability) = verdict.label_probability else { continue };
+        let each = 1.0 / (verdict.inclusion_probability * probability);
+        stand_for += each;
+        variance += each * each * (1.0 - probability);
+    }
+    (stand_for - total).abs() <= 2.0 * variance.sqrt() + 0.02 * total
 }
 
 fn number(passed: bool) -> f64 {

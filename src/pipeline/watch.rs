@@ -12,14 +12,14 @@ mod thresholds;
 
 use super::{note, notify};
 use crate::app::App;
-use crate::domain::alert::Finding;
 use crate::domain::alert::incident::{Place, State};
+use crate::domain::alert::{Finding, Kind};
 use crate::stats::invalid::Invalid;
 use crate::store::StoreError;
 use crate::store::alerts::AlertFilter;
 use crate::store::watch::Cursor;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,8 @@ pub struct Watcher {
     raised: BTreeMap<String, (DateTime<Utc>, Finding)>,
     /// The hour for which sampling was last checked, and what was found.
     sampling: Option<(DateTime<Utc>, Vec<Finding>)>,
+    /// Thresholds of which too little is known to say that they are not crossed.
+    unknown: BTreeSet<String>,
     ticks: u64,
 }
 
@@ -92,7 +94,8 @@ async fn standing(app: &App) -> Result<BTreeMap<String, (DateTime<Utc>, Finding)
     let filter =
         AlertFilter { states: vec![State::Open, State::Acknowledged], limit: STANDING_MAX, ..AlertFilter::default() };
     let merged = app.store.alerts(&filter).await?.into_iter().flat_map(|alert| alert.findings);
-    let open = merged.filter(|m| m.recovered_at.is_none());
+    let ours = [Kind::ChangeScan, Kind::VersionTest, Kind::Threshold, Kind::NoData, Kind::SamplingMismatch];
+    let open = merged.filter(|m| m.recovered_at.is_none() && ours.contains(&m.finding.kind));
     Ok(open.map(|m| (m.fingerprint, (m.finding.found_at, m.finding))).collect())
 }
 
@@ -119,10 +122,16 @@ impl Watcher {
             self.cursor = app.store.hold_watch(app.worker, (now, now + lease)).await?;
         }
         while self.count(app, now).await? {}
+        if self.cursor.is_none() {
+            // Lost to another: what is in memory is not the truth any more.
+            *self = Self::default();
+            return Ok(false);
+        }
         let findings = self.look(app, now).await?;
         self.tell(app, findings, now).await?;
         if self.ticks.is_multiple_of(TICKS_PER_CLEANING) {
-            app.store.forget_streams(now - TimeDelta::days(FORGET_DAYS)).await?;
+            let gone = app.store.forget_streams(now - TimeDelta::days(FORGET_DAYS)).await?;
+            self.streams.forget(&gone.into_iter().collect());
         }
         self.ticks += 1;
         app.bench.metrics.watch_streams.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
@@ -139,7 +148,10 @@ impl Watcher {
         let catalog = app.bench.rubrics.load();
         for verdict in &scored {
             let rule = catalog.active().iter().find(|r| r.name == verdict.rubric).map(|r| &r.alert);
-            self.streams.count(verdict, rule, app.bench.config.watch.streams_max)?;
+            if let Err(error) = self.streams.count(verdict, rule, app.bench.config.watch.streams_max) {
+                // One row that makes no sense must not stop the watch of all others.
+                tracing::error!(%error, verdict = %verdict.at.id, "a verdict cannot be watched");
+            }
         }
         let rows = self.streams.changed()?;
         if !app.store.put_streams(app.worker, (before, after), &rows, now).await? {
@@ -155,7 +167,9 @@ impl Watcher {
     async fn look(&mut self, app: &App, now: DateTime<Utc>) -> Result<Vec<Finding>, WatchError> {
         let catalog = app.bench.rubrics.load();
         let mut findings = self.streams.look(&app.bench.config.watch, catalog.active(), now)?;
-        findings.extend(thresholds::findings(app, &self.streams, now).await?);
+        let crossed = thresholds::findings(app, &self.streams, now).await?;
+        findings.extend(crossed.findings);
+        self.unknown = crossed.unknown;
         let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
         if self.sampling.as_ref().is_none_or(|(checked, _)| *checked != hour) {
             self.sampling = Some((hour, sampling::findings(app, now).await?));
@@ -175,11 +189,18 @@ impl Watcher {
             }
             _ => true,
         };
-        let gone = self.raised.iter().filter(|(print, (_, f))| !standing.contains_key(*print) && is_watched(f));
+        let is_gone = |print: &String| !standing.contains_key(print) && !self.unknown.contains(print);
+        let gone = self.raised.iter().filter(|(print, (_, f))| is_gone(print) && is_watched(f));
         let over: Vec<String> = gone.map(|(print, _)| print.clone()).collect();
         if !over.is_empty() {
             notify::recovered(app, &over, "the evidence is gone: it is as good as before").await?;
             self.raised.retain(|print, _| !over.contains(print));
+        }
+        // A threshold's trouble began when it was first crossed, not when its window does.
+        for (print, finding) in &mut standing {
+            if matches!(finding.kind, Kind::Threshold | Kind::NoData) {
+                finding.since = self.raised.get(print).map_or(now, |(_, before)| before.since);
+            }
         }
         // Each is told when it is new, and brought up to date once an hour.
         standing.retain(|print, _| self.raised.get(print).is_none_or(|(at, _)| now - *at >= TimeDelta::hours(1)));
@@ -189,7 +210,7 @@ impl Watcher {
         }
         let raised = notify::raise(app, due.clone()).await?;
         for (finding, raised) in due.into_iter().zip(raised) {
-            if matches!(raised.place, Place::Over(_)) {
+            if matches!(raised.place, Place::Over(_)) && finding.kind == Kind::ChangeScan {
                 // A person has closed it: what it is now is the new normal.
                 self.streams.acknowledge(&finding);
             }

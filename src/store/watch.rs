@@ -148,7 +148,7 @@ impl Store {
     pub async fn mend_watch(&self) -> Result<bool, StoreError> {
         let mended = sqlx::query!(
             "WITH ahead AS (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next),
-                  old AS (UPDATE verdicts SET tx = 0 WHERE tx > (SELECT next FROM ahead)
+                  old AS (UPDATE verdicts SET tx = 0 WHERE tx <> 0
                           AND EXISTS (SELECT 1 FROM watch_cursor, ahead WHERE watch_cursor.tx > ahead.next))
              UPDATE watch_cursor SET tx = 0, id = 'ffffffff-ffff-ffff-ffff-ffffffffffff' FROM ahead
              WHERE tx > ahead.next"
@@ -288,16 +288,15 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes streams that were not stored since `before`: nothing has come into them for long.
+    /// Removes streams that were not stored since `before`, for nothing has come into them for long; their ids.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn forget_streams(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
-        let done = sqlx::query!("DELETE FROM watch_streams WHERE updated_at < $1", before)
-            .execute(&self.pool)
+    pub async fn forget_streams(&self, before: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar!("DELETE FROM watch_streams WHERE updated_at < $1 RETURNING id", before)
+            .fetch_all(&self.pool)
             .await
-            .map_err(StoreError::op("forgetting streams"))?;
-        Ok(done.rows_affected())
+            .map_err(StoreError::op("forgetting streams"))
     }
 
     /// What the verdicts made since a time come to, by rubric, feature and environment.
@@ -311,7 +310,7 @@ impl Store {
                       count(*) FILTER (WHERE outcome IN ('scored', 'judge_error')) AS "judged!",
                       count(*) FILTER (WHERE outcome = 'judge_error') AS "judge_errors!",
                       count(*) FILTER (WHERE outcome = 'scored') AS "scored!",
-                      sum(CASE WHEN passed THEN 1 / inclusion_probability ELSE 0 END) FILTER (WHERE outcome = 'scored')
+                      sum(CASE WHEN passed THEN 1 / nullif(inclusion_probability, 0) ELSE 0 END) FILTER (WHERE outcome = 'scored')
                           / nullif(sum(1 / nullif(inclusion_probability, 0)) FILTER (WHERE outcome = 'scored'), 0) AS pass_rate,
                       sum(score / nullif(inclusion_probability, 0)) FILTER (WHERE outcome = 'scored')
                           / nullif(sum(1 / nullif(inclusion_probability, 0)) FILTER (WHERE outcome = 'scored'), 0) AS mean_score,

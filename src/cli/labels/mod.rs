@@ -152,7 +152,7 @@ async fn show(rubric: &str, draw: Option<&Draw>, as_json: bool, database: &Datab
     }
     println!("{} wait, {} are labelled, {} were skipped.", waiting.len(), progress.labelled, progress.skipped);
     if !waiting.is_empty() {
-        println!("Label them with `assize labels review {rubric}`, or on the page /labels of the service.");
+        println!("Label them with `assize labels review {rubric} --as NAME`, or on the page /labels of the service.");
     }
     Ok(())
 }

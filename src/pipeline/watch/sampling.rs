@@ -24,31 +24,47 @@ pub(super) async fn findings(app: &App, now: DateTime<Utc>) -> Result<Vec<Findin
 }
 
 fn mismatches(hours: &[Kept], (since, now): (DateTime<Utc>, DateTime<Utc>)) -> Result<Vec<Finding>, Invalid> {
-    let mut rules: BTreeMap<&str, (SampleRatio, [f64; 3])> = BTreeMap::new();
+    // A rate each: what was learnt at one says nothing of another.
+    let mut rates: BTreeMap<(&str, u64), Counted> = BTreeMap::new();
     for hour in hours {
         let (seen, kept) = (hour.seen as f64, hour.kept as f64);
-        if !rules.contains_key(hour.rule.as_str()) {
-            rules.insert(&hour.rule, (SampleRatio::new(2, CONCENTRATION)?, [0.0; 3]));
+        let key = (hour.rule.as_str(), hour.probability.to_bits());
+        if !rates.contains_key(&key) {
+            let ratio = SampleRatio::new(2, CONCENTRATION)?;
+            rates.insert(key, Counted { ratio, best: 0.0, sums: [0.0; 3] });
         }
-        let Some((ratio, sums)) = rules.get_mut(hour.rule.as_str()) else { continue };
-        let shares = [hour.probability, 1.0 - hour.probability];
-        ratio.update(&[kept, seen - kept], &shares)?;
-        for (sum, more) in sums.iter_mut().zip([seen, kept, seen * hour.probability]) {
+        let Some(counted) = rates.get_mut(&key) else { continue };
+        let log_e = counted.ratio.update(&[kept, seen - kept], &[hour.probability, 1.0 - hour.probability])?;
+        // What has reached its level has, whatever comes after it.
+        counted.best = counted.best.max(log_e);
+        for (sum, more) in counted.sums.iter_mut().zip([seen, kept, seen * hour.probability]) {
             *sum += more;
         }
     }
-    let wrong = rules.into_iter().filter(|(_, (ratio, [seen, ..]))| ratio.alarms() && *seen > 0.0);
-    Ok(wrong.map(|(rule, (ratio, sums))| finding(rule, &ratio, sums, (since, now))).collect())
+    let mut worst: BTreeMap<&str, &Counted> = BTreeMap::new();
+    let tests = rates.len() as f64;
+    for ((rule, _), counted) in rates.iter().filter(|(_, c)| c.best >= (ALARM_AT * tests).ln() && c.sums[0] > 0.0) {
+        let known = worst.entry(rule).or_insert(counted);
+        if counted.best > known.best {
+            *known = counted;
+        }
+    }
+    Ok(worst.into_iter().map(|(rule, counted)| finding(rule, counted, (since, now))).collect())
 }
 
-fn finding(
-    rule: &str,
-    ratio: &SampleRatio,
-    [seen, kept, expected]: [f64; 3],
-    (since, now): (DateTime<Utc>, DateTime<Utc>),
-) -> Finding {
+/// What was counted of a rule at one rate.
+struct Counted {
+    ratio: SampleRatio,
+    /// The greatest evidence so far, as a logarithm.
+    best: f64,
+    /// Traces seen, kept, and to be kept on average.
+    sums: [f64; 3],
+}
+
+fn finding(rule: &str, counted: &Counted, (since, now): (DateTime<Utc>, DateTime<Utc>)) -> Finding {
+    let [seen, kept, expected] = counted.sums;
     let share = |part: f64| Some(Estimate { value: part / seen, lower: None, upper: None });
-    let evidence = Evidence { e_value: Some(ratio.log_e().exp()), alpha: Some(1.0 / ALARM_AT), ..Evidence::default() };
+    let evidence = Evidence { e_value: Some(counted.best.exp()), alpha: Some(1.0 / ALARM_AT), ..Evidence::default() };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of traces")]
     let n = seen as u64;
     Finding {
@@ -93,5 +109,9 @@ mod tests {
         let value = |e: Option<Estimate>| e.expect("it has both").value;
         assert!((value(found.from) - 0.1).abs() < 1e-12 && (value(found.to) - 0.08).abs() < 1e-12);
         assert_eq!(mismatches(&[], span), Ok(Vec::new()));
+        // A week in which everything was kept hides nothing of what is lost at another rate.
+        let all = Kept { probability: 1.0, seen: 100_000, kept: 100_000, ..hours(0)[0].clone() };
+        let mixed: Vec<Kept> = std::iter::once(all).chain(hours(80)).collect();
+        assert_eq!(mismatches(&mixed, span).map(|found| found.len()), Ok(1));
     }
 }

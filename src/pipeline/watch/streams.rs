@@ -15,7 +15,7 @@ use crate::stats::invalid::Invalid;
 use crate::stats::kernel::version::Verdict as Word;
 use crate::stats::many::budget::Budget;
 use crate::stats::many::evalues::e_bh;
-use crate::stats::stream::{Finding as Found, Rules, Score, Stream, VersionFinding, Versions};
+use crate::stats::stream::{Alarm, Finding as Found, Rules, Score, Stream, VersionFinding, Versions};
 use crate::store::StoreError;
 use crate::store::watch::{Scored, StreamRow};
 use chrono::{DateTime, Utc};
@@ -71,6 +71,13 @@ pub(super) struct State {
     kind: OutputKind,
     pub(super) scan: Stream,
     pub(super) versions: BTreeMap<Dimension, Versions>,
+    /// Versions whose evidence has reached its level: it may fall again by chance, and stays reached.
+    worse: BTreeSet<(Dimension, String)>,
+    /// Mean loss after the drop, as it was when the scan first said so.
+    dropped_to: Option<f64>,
+    /// The version tests of the last look, and the numbers that they were made with; anew when verdicts have come.
+    #[serde(skip)]
+    tested: Option<([u64; 3], Vec<(Dimension, VersionFinding)>)>,
 }
 
 /// A version test of a stream.
@@ -80,7 +87,12 @@ struct Tested {
     dimension: Dimension,
     found: VersionFinding,
     alpha: f64,
+    /// Whether its evidence has reached its level before.
+    latched: bool,
 }
+
+/// A version test of a stream, and whether its evidence has reached its level.
+type Latched = (Slice, (Dimension, String), bool);
 
 /// All streams of a project.
 #[derive(Debug, Default)]
@@ -106,6 +118,11 @@ impl Streams {
             }
         }
         Ok(streams)
+    }
+
+    /// Forgets the streams with these ids.
+    pub fn forget(&mut self, ids: &BTreeSet<String>) {
+        self.all.retain(|slice, _| !ids.contains(&slice.id()));
     }
 
     /// How many there are.
@@ -147,6 +164,7 @@ impl Streams {
         }
         let state = self.all.entry(slice.clone()).or_default();
         state.kind = verdict.kind;
+        state.tested = None;
         let loss = 1.0 - verdict.score;
         let mut score = Score::new(verdict.created_at, loss);
         score.inclusion = verdict.inclusion_probability;
@@ -211,23 +229,35 @@ impl Streams {
             };
             let found = state.scan.close(now, &rules)?;
             if let Found::Alarm(alarm) = found {
-                let recent = state.scan.recent(now, 24);
-                if recent.n_eff >= RECOVERED_MIN && recent.high <= alarm.before.high + rules.delta {
+                if state.is_recovered(&alarm, rules.delta, now) {
                     state.scan.restart(now);
+                    state.dropped_to = None;
                     self.changed.insert(slice.clone());
                 } else {
                     findings.push(of_scan(slice, state, &alarm, rubric, now));
                 }
             }
-            for (dimension, versions) in &state.versions {
-                for found in versions.compare(rules.delta, rules.alpha_version, state.scan.phi())? {
-                    let (slice, kind, dimension, alpha) = (slice.clone(), state.kind, *dimension, rules.alpha_version);
-                    tests.push(Tested { slice, kind, dimension, found, alpha });
-                }
+            for (dimension, found) in state.version_tests(&rules)? {
+                let latched = state.worse.contains(&(dimension, found.version.clone()));
+                let (slice, kind, alpha) = (slice.clone(), state.kind, rules.alpha_version);
+                tests.push(Tested { slice, kind, dimension, found, alpha, latched });
             }
         }
-        findings.extend(of_deployments(tests, rubrics, now)?);
+        let (found, latched) = of_deployments(tests, rubrics, now)?;
+        findings.extend(found);
+        self.latch(latched);
         Ok(findings)
+    }
+
+    /// Keeps which version tests have reached their level.
+    fn latch(&mut self, tests: Vec<Latched>) {
+        for (slice, version, is_worse) in tests {
+            let Some(state) = self.all.get_mut(&slice) else { continue };
+            let moved = if is_worse { state.worse.insert(version) } else { state.worse.remove(&version) };
+            if moved {
+                self.changed.insert(slice);
+            }
+        }
     }
 
     /// Each stream's part of the false-alarm budget: a rubric's own, or an equal part of everybody's.
@@ -267,30 +297,39 @@ impl Streams {
         };
         if let Some((slice, state)) = self.all.iter_mut().find(|(slice, _)| of(slice)) {
             state.scan.acknowledge();
+            state.dropped_to = None;
             self.changed.insert(slice.clone());
         }
     }
 }
 
-/// Version tests that are sure enough, each by itself and among all tests of the same deployment.
-fn of_deployments(tests: Vec<Tested>, rubrics: &[Arc<Rubric>], now: DateTime<Utc>) -> Result<Vec<Finding>, Invalid> {
+/// Version tests that are sure enough, each by itself and among all tests of the same deployment, and which of all are. One that
+/// was sure stays so until it is shown that the version is not worse: what has reached its level has, at whatever look.
+fn of_deployments(
+    tests: Vec<Tested>,
+    rubrics: &[Arc<Rubric>],
+    now: DateTime<Utc>,
+) -> Result<(Vec<Finding>, Vec<Latched>), Invalid> {
     let mut families: BTreeMap<(Dimension, String), Vec<Tested>> = BTreeMap::new();
     for test in tests {
         families.entry((test.dimension, test.found.version.clone())).or_default().push(test);
     }
-    let mut findings = Vec::new();
+    let (mut findings, mut latched) = (Vec::new(), Vec::new());
     for family in families.into_values() {
         let evidence: Vec<f64> = family.iter().map(|t| t.found.comparison.log_e_worse).collect();
         let among_all = e_bh(&evidence, DEPLOYMENT_Q)?;
         for (test, rejected) in family.iter().zip(among_all) {
             let rubric = rubrics.iter().find(|r| r.name == test.slice.rubric);
-            if let Some(rubric) = rubric.filter(|_| rejected && test.found.comparison.verdict == Word::Worse) {
+            let word = test.found.comparison.verdict;
+            let is_worse = (rejected && word == Word::Worse) || (test.latched && word != Word::NotWorse);
+            latched.push((test.slice.clone(), (test.dimension, test.found.version.clone()), is_worse));
+            if let Some(rubric) = rubric.filter(|_| is_worse) {
                 let what = (test.kind, test.dimension);
                 findings.push(of_version(&test.slice, what, &test.found, (rubric, test.alpha), now));
             }
         }
     }
-    Ok(findings)
+    Ok((findings, latched))
 }
 
 fn pack(state: &State) -> Result<Vec<u8>, Invalid> {
@@ -305,6 +344,31 @@ fn unpack(bytes: &[u8]) -> Option<State> {
 }
 
 impl State {
+    /// Whether the last day is as good as before: surely better than half of the fall, and no worse than chance allows. Against
+    /// the level before alone a day's interval is too wide, so that nothing would ever be over.
+    fn is_recovered(&mut self, alarm: &Alarm, delta: f64, now: DateTime<Utc>) -> bool {
+        let dropped_to = *self.dropped_to.get_or_insert(alarm.after.rate);
+        let recent = self.scan.recent(now, 24);
+        recent.n_eff >= RECOVERED_MIN
+            && recent.high <= f64::midpoint(alarm.before.rate, dropped_to)
+            && recent.rate <= alarm.before.high + delta
+    }
+
+    /// Each version against those before it; computed anew only when something has come, since it costs milliseconds.
+    fn version_tests(&mut self, rules: &Rules) -> Result<Vec<(Dimension, VersionFinding)>, Invalid> {
+        let numbers = [rules.delta, rules.alpha_version, self.scan.phi()].map(f64::to_bits);
+        if let Some((_, tested)) = self.tested.as_ref().filter(|(with, _)| *with == numbers) {
+            return Ok(tested.clone());
+        }
+        let mut tested = Vec::new();
+        for (dimension, versions) in &self.versions {
+            let found = versions.compare(rules.delta, rules.alpha_version, self.scan.phi())?;
+            tested.extend(found.into_iter().map(|found| (*dimension, found)));
+        }
+        self.tested = Some((numbers, tested.clone()));
+        Ok(tested)
+    }
+
     /// The form of the verdicts' output.
     pub(super) fn kind(&self) -> OutputKind {
         self.kind

@@ -12,29 +12,44 @@ use crate::store::watch::Window;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Rules that are crossed now.
-pub(super) async fn findings(app: &App, streams: &Streams, now: DateTime<Utc>) -> Result<Vec<Finding>, StoreError> {
+/// What the rules say now.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Rules that are crossed.
+    pub findings: Vec<Finding>,
+    /// Fingerprints of those that have too few verdicts to say.
+    pub unknown: BTreeSet<String>,
+}
+
+/// Looks at all rules.
+pub(super) async fn findings(app: &App, streams: &Streams, now: DateTime<Utc>) -> Result<Looked, StoreError> {
     let rules = &app.bench.config.watch.rules;
     let mut by_length: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for rule in rules {
         by_length.entry(rule.minutes).or_default().push(rule);
     }
-    let mut found = Vec::new();
+    let catalog = app.bench.rubrics.load();
+    let active = |name: &str| catalog.active().iter().any(|r| r.name == name);
+    let mut looked = Looked::default();
     for (minutes, rules) in by_length {
         let since = now - TimeDelta::minutes(i64::from(minutes));
         let windows = app.store.windows(since).await?;
         let silent = silent(streams, &windows);
         for rule in rules {
-            let all = windows.iter().chain(silent.iter().filter(|_| rule.measure == Measure::VerdictsPerHour));
-            found.extend(all.filter_map(|window| crossed(rule, window, (since, now))));
+            for window in windows.iter().chain(&silent).filter(|w| active(&w.rubric)) {
+                match crossed(rule, window, (since, now)) {
+                    Some((finding, true)) => looked.findings.push(finding),
+                    Some((finding, false)) => drop(looked.unknown.insert(finding.fingerprint())),
+                    None => {}
+                }
+            }
         }
     }
-    let catalog = app.bench.rubrics.load();
-    for finding in &mut found {
+    for finding in &mut looked.findings {
         let rubric = catalog.active().iter().find(|r| Some(&r.name) == finding.rubric.as_ref());
         finding.runbook = rubric.and_then(|r| r.alert.runbook.clone());
     }
-    Ok(found)
+    Ok(looked)
 }
 
 /// Slices that are watched and have no verdict in the window.
@@ -75,21 +90,23 @@ fn value(rule: &Rule, window: &Window) -> Option<(f64, i64)> {
     }
 }
 
-fn crossed(rule: &Rule, window: &Window, (since, now): (DateTime<Utc>, DateTime<Utc>)) -> Option<Finding> {
+/// A rule that is crossed, or, with false, one of which too little is known; `None` = it holds, or is not about this.
+fn crossed(rule: &Rule, window: &Window, (since, now): (DateTime<Utc>, DateTime<Utc>)) -> Option<(Finding, bool)> {
     let fits = rule.rubric.accept(Some(&window.rubric))
         && rule.feature.accept(window.feature.as_deref())
         && rule.environment.accept(window.environment.as_deref());
-    let (value, n) = value(rule, window).filter(|_| fits)?;
-    let limit = rule.above.or(rule.below)?;
+    let limit = rule.above.or(rule.below).filter(|_| fits)?;
+    let known = value(rule, window).filter(|(_, n)| *n >= i64::from(rule.n_min));
+    let (value, _) = known.unwrap_or((f64::NAN, 0));
     let beyond = rule.above.is_some_and(|above| value > above) || rule.below.is_some_and(|below| value < below);
-    if !beyond || n < i64::from(rule.n_min) {
+    if known.is_some() && !beyond {
         return None;
     }
     let labels =
         [("feature", &window.feature), ("environment", &window.environment), ("rule", &Some(rule.name.clone()))];
     let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
     let silent = rule.measure == Measure::VerdictsPerHour && window.judged == 0;
-    Some(Finding {
+    let finding = Finding {
         kind: if silent { Kind::NoData } else { Kind::Threshold },
         measure: rule.measure,
         rubric: Some(window.rubric.clone()),
@@ -109,7 +126,8 @@ fn crossed(rule: &Rule, window: &Window, (since, now): (DateTime<Utc>, DateTime<
         examples: Vec::new(),
         deploys: Vec::new(),
         runbook: None,
-    })
+    };
+    Some((finding, known.is_some()))
 }
 
 #[cfg(test)]
@@ -137,7 +155,7 @@ mod tests {
 
     fn is_crossed(rule: &Rule, window: &Window) -> bool {
         let now = DateTime::UNIX_EPOCH;
-        crossed(rule, window, (now - TimeDelta::hours(1), now)).is_some()
+        crossed(rule, window, (now - TimeDelta::hours(1), now)).is_some_and(|(_, known)| known)
     }
 
     #[test]
@@ -157,7 +175,9 @@ mod tests {
     fn nothing_at_all_is_no_data() {
         let few = rule(Measure::VerdictsPerHour, None, Some(5.0));
         let now = DateTime::UNIX_EPOCH;
-        let found = crossed(&few, &window(0, 0, 0.0), (now - TimeDelta::hours(1), now)).expect("nothing comes");
+        let (found, known) =
+            crossed(&few, &window(0, 0, 0.0), (now - TimeDelta::hours(1), now)).expect("nothing comes");
+        assert!(known);
         assert_eq!((found.kind, found.stream["rule"].as_str(), found.limit), (Kind::NoData, "x", Some(5.0)));
         assert!(!is_crossed(&few, &window(6, 0, 1.0)));
     }
