@@ -74,6 +74,7 @@ impl Work<'_> {
             id_source: _,
             flags: _,
             complete: _,
+            part: _,
             finish_reason: _,
             usage: _,
             cost_usd: _,
@@ -89,6 +90,7 @@ impl Work<'_> {
             user,
             prompt,
             tags,
+            params,
             provider,
             model,
             system,
@@ -108,6 +110,9 @@ impl Work<'_> {
             self.own_option(text);
         }
         self.tags(tags);
+        for value in params.values_mut() {
+            self.value(value, None);
+        }
         for message in input.iter_mut().chain(output) {
             self.message(message);
         }
@@ -171,6 +176,7 @@ impl Work<'_> {
     fn document(&mut self, document: &mut Document) {
         self.own_option(&mut document.id);
         self.own_option(&mut document.content);
+        self.value(&mut document.metadata, None);
     }
 
     fn call(&mut self, call: &mut ToolCall) {
