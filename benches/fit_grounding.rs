@@ -93,13 +93,13 @@ fn fit(items: &[&Item]) -> Fit {
     let mut mean = [0.0; COUNT];
     let mut scale = [0.0; COUNT];
     for (item, w) in items.iter().zip(&weights) {
-        for k in 0..COUNT {
-            mean[k] += w * item.features[k];
+        for (sum, x) in mean.iter_mut().zip(&item.features) {
+            *sum += w * x;
         }
     }
     for (item, w) in items.iter().zip(&weights) {
-        for k in 0..COUNT {
-            scale[k] += w * (item.features[k] - mean[k]).powi(2);
+        for ((sum, x), m) in scale.iter_mut().zip(&item.features).zip(&mean) {
+            *sum += w * (x - m).powi(2);
         }
     }
     let scale = scale.map(|s| s.sqrt().max(1e-9));
@@ -118,14 +118,14 @@ fn centre(items: &[&Item], weights: &[f64], rows: &mut [[f64; COUNT]]) {
     for ((item, w), row) in items.iter().zip(weights).zip(rows.iter()) {
         let entry = means.entry(&item.family).or_insert(([0.0; COUNT], 0.0));
         entry.1 += w;
-        for k in 0..COUNT {
-            entry.0[k] += w * row[k];
+        for (sum, x) in entry.0.iter_mut().zip(row) {
+            *sum += w * x;
         }
     }
     for (item, row) in items.iter().zip(rows) {
         let (sum, weight) = &means[item.family.as_str()];
-        for k in 0..COUNT {
-            row[k] -= CENTRED * sum[k] / weight;
+        for (x, sum) in row.iter_mut().zip(sum) {
+            *x -= CENTRED * sum / weight;
         }
     }
 }
@@ -232,7 +232,7 @@ fn balanced(scored: &[(f64, bool)], threshold: f64) -> f64 {
 }
 
 fn write(fit: &Fit, threshold: f64, families: &[String]) {
-    let five = |x: f64| (x * 1e5).round() / 1e5;
+    let rounded = |x: f64| (x * 1e5).round() / 1e5;
     let weights = NAMES.iter().zip(fit.weights).filter(|(_, w)| w.abs() >= 1e-4);
     let file = Coefficients {
         command: "make fit-grounding".to_owned(),
@@ -240,8 +240,8 @@ fn write(fit: &Fit, threshold: f64, families: &[String]) {
         data: families.to_vec(),
         ridge: RIDGE,
         centred: CENTRED,
-        intercept: five(STRETCH * (fit.intercept - threshold)),
-        weights: weights.map(|((name, _), w)| ((*name).to_owned(), five(STRETCH * w))).collect(),
+        intercept: rounded(STRETCH * (fit.intercept - threshold)),
+        weights: weights.map(|((name, _), w)| ((*name).to_owned(), rounded(STRETCH * w))).collect(),
     };
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/checks/grounding/coefficients.json");
     let text = serde_json::to_string_pretty(&file).expect("plain data") + "\n";

@@ -11,6 +11,8 @@ mod cost;
 mod coverage;
 #[path = "simulate/draws.rs"]
 mod draws;
+#[path = "simulate/picture.rs"]
+mod picture;
 #[path = "simulate/traffic.rs"]
 mod traffic;
 
@@ -68,7 +70,18 @@ impl Figure {
 }
 
 fn main() -> ExitCode {
-    let times = if std::env::args().any(|argument| argument == "--long") { 10 } else { 1 };
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--picture") {
+        let path = arguments.get(at + 1).map_or("docs/drop.svg", String::as_str);
+        return match std::fs::write(path, picture::svg()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cannot write {path}: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let times = if arguments.iter().any(|argument| argument == "--long") { 10 } else { 1 };
     println!("{:<66} {:>10}  {:<14}", "figure", "found", "goal");
     let mut figures = Vec::new();
     let mut tell = |part: Vec<Figure>| {

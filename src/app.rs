@@ -16,6 +16,7 @@ use crate::llm::client::ClientError;
 use crate::llm::judges::Judges;
 use crate::rubrics::catalog::{Catalog, CatalogError, Entry, State};
 use crate::runtime::metrics::Metrics;
+use crate::sinks::datadog::Gauges;
 use crate::sinks::{self, SinkError};
 use crate::store::ledger::Ledger;
 use crate::store::{Store, StoreError};
@@ -77,6 +78,8 @@ pub struct App {
     pub store: Store,
     /// Where verdicts go.
     pub sinks: Vec<Arc<dyn Sink>>,
+    /// Where gauges go, if anywhere.
+    pub gauges: Option<Gauges>,
     /// Who is told of alerts, by the names of the configuration.
     pub channels: BTreeMap<String, Arc<dyn Channel>>,
     /// Wake-up calls.
@@ -227,11 +230,13 @@ impl App {
     pub async fn build(config: Config, store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, AppError> {
         let sinks = sinks::build(&config)?;
         let channels = sinks::alerts::build(&config).map_err(SinkError::Channel)?;
+        let gauges = Gauges::build(&config.datadog)?;
         let bench = Bench::build(config, clock, Some(store.clone()))?;
         let app = Self {
             bench,
             store,
             sinks,
+            gauges,
             channels,
             wake: Wake::default(),
             backlog: AtomicI64::new(0),

@@ -32,7 +32,9 @@ pub fn run(data: &Data) -> Result<Family, String> {
     let mut family = Family { name: "pii", about: ABOUT, ..Family::default() };
     for (label, ours, (recall, precision)) in TYPES {
         let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.add(line, label, ours));
+        for line in &lines {
+            tally.add(line, label, ours);
+        }
         let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
         let count =
             |what: &str, right, of| Count { set: label.to_owned(), what: what.to_owned(), right, of, baseline: None };

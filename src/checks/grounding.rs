@@ -150,6 +150,14 @@ mod tests {
     }
 
     #[test]
+    fn a_yes_before_what_the_context_says_is_no_claim_of_its_own() {
+        let plain = run(CONTEXT, "Sofas can be returned within 30 days of delivery.").score;
+        let yes = run(CONTEXT, "Yes. Sofas can be returned within 30 days of delivery.");
+        assert_eq!((yes.score, yes.detail["unsupported"].as_array().map(Vec::len)), (plain, Some(0)));
+        assert!(run(CONTEXT, "Yes.").score.is_some(), "alone it is all there is to go by");
+    }
+
+    #[test]
     fn the_invented_sentence_is_named_by_its_place() {
         let result = run(CONTEXT, "Sofas can be returned within 30 days. Members receive champagne vouchers yearly.");
         assert_eq!(result.detail["unsupported"][0]["at"], json!([38, 80]));

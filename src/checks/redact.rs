@@ -8,6 +8,7 @@ mod json;
 
 use super::personal_data::find;
 use crate::domain::ids::short_hash;
+use crate::domain::label::Draft;
 use crate::domain::message::{Document, Message, ToolCall};
 use crate::domain::personal::{Action, Category, PLACEHOLDER_DIGITS, RedactionPolicy};
 use crate::domain::span::Span;
@@ -134,7 +135,11 @@ impl Work<'_> {
         for gap in gaps.iter_mut() {
             self.own(&mut gap.reason);
         }
-        for label in people {
+        self.people(people);
+    }
+
+    fn people(&mut self, labels: &mut [Draft]) {
+        for label in labels {
             self.own_option(&mut label.comment);
             self.own_option(&mut label.labeller);
         }

@@ -7,20 +7,24 @@
 mod alerts;
 mod calibrate;
 mod database;
+mod datadog;
 mod demo;
 mod doctor;
 mod eval;
 mod explain;
+mod grafana;
 mod health;
 mod input;
 mod labels;
 mod migrate;
+mod prometheus;
 mod queue;
 mod report;
 mod rubric;
 mod serve;
 mod sim;
 mod table;
+mod watched;
 
 use crate::config::{Ambient, Config};
 use crate::runtime::telemetry;
@@ -57,6 +61,12 @@ enum Command {
     Labels(labels::Args),
     /// Look at alerts, take them, close them, and try channels
     Alerts(alerts::Args),
+    /// Monitors and the dashboard for Datadog, as JSON or Terraform, or put there
+    Datadog(datadog::Args),
+    /// The dashboard for Grafana over Prometheus
+    Grafana(grafana::Args),
+    /// Alerting rules for Prometheus
+    Prometheus(prometheus::Args),
     /// Look at work that waits
     Queue(queue::Args),
     /// Work on rubric files: check, test, compare, begin one
@@ -129,6 +139,9 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,
         Command::Alerts(args) => alerts::run(args, context).await,
+        Command::Datadog(args) => datadog::run(args, context).await,
+        Command::Grafana(args) => grafana::run(&args, context),
+        Command::Prometheus(args) => prometheus::run(args, context),
         Command::Queue(args) => queue::run(args, context).await,
         Command::Rubric(args) => rubric::run(args, context).await,
         Command::Migrate(args) => migrate::run(args, context).await,

@@ -82,7 +82,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
 fn shown(rate: Option<Rate>) -> String {
     rate.map_or_else(
         || "-".to_owned(),
-        |r| format!("{:.1} % ({:.1} to {:.1})", r.value * 100.0, r.lower * 100.0, r.upper * 100.0),
+        |r| format!("{:.1} % ({:.0} to {:.0})", r.value * 100.0, r.lower * 100.0, r.upper * 100.0),
     )
 }
 
@@ -93,10 +93,10 @@ fn text(report: &Report, by: &[Dimension]) -> String {
     }
     let mut header = vec!["rubric", "version"];
     header.extend(by.iter().map(|d| d.as_str()));
-    header.extend(["passed (95 %)", "people would pass", "mean", "n", "n_eff", "course", "not scored", "USD"]);
+    header.extend(["passed (95 %)", "by labels", "mean", "n", "n_eff", "course", "not scored", "USD"]);
     let mut out = table::render(&header, report.lines.iter().map(cells).collect());
     out.push_str(
-        "\n\nRates are of scored verdicts, corrected for sampling; n_eff is what they are worth with equal weights.",
+        "\n\nRates are of scored verdicts, corrected for sampling, with their 95 % intervals; n_eff is what they are worth with equal\nweights. By labels: the rate that people would give, from n labels of the rubric's version.",
     );
     if report.truncated {
         out.push_str(
@@ -107,7 +107,8 @@ fn text(report: &Report, by: &[Dimension]) -> String {
 }
 
 fn cells(line: &Line) -> Vec<String> {
-    let mut cells = vec![line.rubric.clone(), line.rubric_version.clone()];
+    let version = line.rubric_version.trim_start_matches("sha256:").to_owned();
+    let mut cells = vec![line.rubric.clone(), version];
     cells.extend(line.by.iter().map(|(_, value)| value.clone().unwrap_or_else(|| "-".to_owned())));
     let others: Vec<String> = line
         .outcomes
@@ -131,8 +132,8 @@ fn cells(line: &Line) -> Vec<String> {
 /// What people would pass, with the number of labels that say so.
 fn corrected(corrected: &Corrected) -> String {
     match corrected.rate {
-        Some(_) => format!("{}, {} labels", shown(corrected.rate), corrected.labels),
-        None => format!("uncorrected, {} labels", corrected.labels),
+        Some(_) => format!("{}, n {}", shown(corrected.rate), corrected.labels),
+        None => format!("uncorrected, n {}", corrected.labels),
     }
 }
 
@@ -165,8 +166,10 @@ fn text_of_changes(changes: &[Change], dimension: Dimension, old: &str, new: &st
         } else {
             "no difference shown"
         };
-        let rest: String =
-            change.by.iter().map(|(d, v)| format!(" {}={}", d.as_str(), v.as_deref().unwrap_or("-"))).collect();
+        let rest = change.by.iter().fold(String::new(), |mut text, (d, v)| {
+            write!(text, " {}={}", d.as_str(), v.as_deref().unwrap_or("-")).expect("a String can be written");
+            text
+        });
         write!(
             out,
             "\n  {}{rest}: {:.1} % → {:.1} %, a drop of {drop:.1} points ({low:.1} to {high:.1}), n {} and {}: {verdict}",

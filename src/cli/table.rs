@@ -2,12 +2,12 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Renders rows under a header; wide cells are wrapped to the terminal, or to 110 columns in a pipe.
+/// Renders rows under a header; wide cells are wrapped to the terminal, or to 140 columns in a pipe.
 pub(super) fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
-        table.set_width(110);
+        table.set_width(140);
     }
     table.set_header(header.iter().copied());
     table.set_style(comfy_table::TableComponent::HeaderLines, '─');

@@ -14,6 +14,9 @@ pub struct Datadog {
     /// The API key; `DD_API_KEY` wins over it.
     #[serde(skip_serializing)]
     pub api_key: Option<SecretString>,
+    /// The application key, with which `assize datadog --apply` may write; `DD_APP_KEY` wins over it.
+    #[serde(skip_serializing)]
+    pub app_key: Option<SecretString>,
     /// `datadoghq.com`, `datadoghq.eu`, …; `DD_SITE`.
     pub site: String,
     /// Base URL of an agent, as `http://agent:8126`; `DD_TRACE_AGENT_URL` or `DD_AGENT_HOST`.
@@ -40,6 +43,7 @@ impl Default for Datadog {
     fn default() -> Self {
         Self {
             api_key: None,
+            app_key: None,
             site: "datadoghq.com".to_owned(),
             agent_url: None,
             api_url: None,
@@ -76,6 +80,9 @@ impl Datadog {
         let text = |key: &str| ambient.get(key).map(str::to_owned);
         if let Some(key) = ambient.secret("DD_API_KEY") {
             self.api_key = Some(key);
+        }
+        if let Some(key) = ambient.secret("DD_APP_KEY") {
+            self.app_key = Some(key);
         }
         if let Some(site) = text("DD_SITE") {
             self.site = site;

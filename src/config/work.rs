@@ -117,17 +117,27 @@ pub struct Export {
     pub retry_ms_max: u64,
     /// An event older than this is given up, in seconds; Datadog takes nothing older than a day.
     pub event_seconds_max: u64,
+    /// How far back the gauges of pass rates look, in hours.
+    pub gauge_hours: u32,
 }
 
 impl Default for Export {
     fn default() -> Self {
-        Self { poll_ms: 500, lease_ms: 60_000, retry_ms: 1_000, retry_ms_max: 60_000, event_seconds_max: 20 * 3_600 }
+        Self {
+            poll_ms: 500,
+            lease_ms: 60_000,
+            retry_ms: 1_000,
+            retry_ms_max: 60_000,
+            event_seconds_max: 20 * 3_600,
+            gauge_hours: 24,
+        }
     }
 }
 
 impl Export {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("export.poll_ms", self.poll_ms)?;
+        at_least_one("export.gauge_hours", self.gauge_hours.into())?;
         at_least_one("export.lease_ms", self.lease_ms)
     }
 }

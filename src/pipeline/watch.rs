@@ -6,6 +6,7 @@
 //! tick, whose false alarms add up with every look.
 
 mod finding;
+mod sampling;
 mod streams;
 mod thresholds;
 
@@ -16,7 +17,7 @@ use crate::domain::alert::incident::Place;
 use crate::stats::invalid::Invalid;
 use crate::store::StoreError;
 use crate::store::watch::Cursor;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub struct Watcher {
     streams: Streams,
     /// Fingerprints that were in trouble at the last look, with when their finding was last raised and how it stood.
     raised: BTreeMap<String, (DateTime<Utc>, Finding)>,
+    /// The hour for which sampling was last checked, and what was found.
+    sampling: Option<(DateTime<Utc>, Vec<Finding>)>,
     ticks: u64,
 }
 
@@ -139,6 +142,11 @@ impl Watcher {
         let catalog = app.bench.rubrics.load();
         let mut findings = self.streams.look(&app.bench.config.watch, catalog.active(), now)?;
         findings.extend(thresholds::findings(app, &self.streams, now).await?);
+        let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+        if self.sampling.as_ref().is_none_or(|(checked, _)| *checked != hour) {
+            self.sampling = Some((hour, sampling::findings(app, now).await?));
+        }
+        findings.extend(self.sampling.iter().flat_map(|(_, found)| found.clone()));
         Ok(findings)
     }
 

@@ -91,6 +91,7 @@ pub struct Expect {
 }
 
 /// The keys of a file whose form is right.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 #[derive(Deserialize)]
 pub(super) struct File {
     pub name: String,

@@ -5,7 +5,8 @@ use super::parse::{Surroundings, parse, version};
 use super::print::print;
 use crate::domain::policy::{Matcher, Patterns};
 use crate::domain::rubric::{
-    Against, AppliesWhen, Ask, Better, CheckKind, CheckOptions, CheckSpec, Combine, Example, Output, Rubric, Variable,
+    Against, AlertRule, AppliesWhen, Ask, Better, CheckKind, CheckOptions, CheckSpec, Combine, Example, Output, Rubric,
+    Variable,
 };
 use crate::domain::span::Status;
 use proptest::collection::{btree_map, vec};
@@ -143,6 +144,8 @@ fn rubric() -> impl Strategy<Value = Rubric> {
                 swap_positions: swap && !claims,
                 batch_hours: batch_hours.filter(|_| !claims),
                 abstain: abstain && !claims,
+                feedback: swap,
+                alert: AlertRule { drop: batch_hours.map(|hours| hours / 100.0), ..AlertRule::default() },
                 pass,
                 prompt: has_panel.then_some(prompt),
                 examples: if claims { Vec::new() } else { reasons.into_iter().map(example).collect() },

@@ -50,6 +50,10 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Of alerts.
     pub alerts: AlertMetrics,
+    /// Corrected pass rates with the ends of their intervals, by rubric and bound.
+    pub pass_rate: GaugeVec,
+    /// Corrected mean scores with the ends of their intervals, by rubric and bound.
+    pub mean_score: GaugeVec,
     /// Spans committed at once.
     pub ingest_batch_spans: Histogram,
     /// Work waiting, by kind.
@@ -116,8 +120,8 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Gauge
     made
 }
 
-fn in_hand(registry: &Registry) -> IntGauge {
-    let made = IntGauge::new("assize_jobs_in_hand", "Jobs being evaluated").expect("names are valid");
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let made = IntGauge::new(name, help).expect("names are valid");
     registry.register(Box::new(made.clone())).expect("names are unique");
     made
 }
@@ -139,10 +143,6 @@ impl Default for Metrics {
             .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
         let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
         r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
-        let in_hand = in_hand(&r);
-        let watch_streams =
-            IntGauge::new("assize_watch_streams", "Streams watched by this process").expect("names are valid");
-        r.register(Box::new(watch_streams.clone())).expect("names are unique");
         let spans_late = IntCounter::new("assize_spans_late_total", "Spans that came after their trace was decided on")
             .expect("names are valid");
         r.register(Box::new(spans_late.clone())).expect("names are unique");
@@ -151,22 +151,12 @@ impl Default for Metrics {
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
             requests_refused: counters(&r, "assize_requests_refused_total", "Requests refused", &["reason"]),
             labels: counters(&r, "assize_labels_total", "Labels that came in", &["door", "result"]),
-            signals_dropped: counters(
-                &r,
-                "assize_signals_dropped_total",
-                "Log records and metric points accepted and dropped",
-                &["signal"],
-            ),
+            signals_dropped: counters(&r, "assize_signals_dropped_total", "Records accepted and dropped", &["signal"]),
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
-            attempts_failed: counters(
-                &r,
-                "assize_attempts_failed_total",
-                "Attempts that ended without a verdict",
-                &["reason"],
-            ),
+            attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
             judge_seconds,
             judge_cost_usd,
@@ -196,10 +186,12 @@ impl Default for Metrics {
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             alerts: AlertMetrics::registered(&r),
+            pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
+            mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
             ingest_batch_spans,
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
-            in_hand,
-            watch_streams,
+            in_hand: gauge(&r, "assize_jobs_in_hand", "Jobs being evaluated"),
+            watch_streams: gauge(&r, "assize_watch_streams", "Streams watched by this process"),
             rubric_state: gauges(&r, "assize_rubric_state", "1 for the state a rubric is in", &["rubric", "state"]),
             rubric_judging: gauges(&r, "assize_rubric_judging", "1 while a version of the rubric judges", &["rubric"]),
             rubric_changes: rubric_changes(&r),

@@ -4,6 +4,7 @@
 //! stores. To add a sink, implement `domain::event::Sink` in a file here and add it in [`build`].
 
 pub mod alerts;
+pub mod as_code;
 pub mod datadog;
 
 use crate::config::Config;

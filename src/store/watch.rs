@@ -92,6 +92,19 @@ pub struct Worst {
     pub explanation: String,
 }
 
+/// What sampling kept of what it saw, by one rule at one rate in one hour.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The rule.
+    pub rule: String,
+    /// Its rate.
+    pub probability: f64,
+    /// Traces that it decided on.
+    pub seen: i64,
+    /// Of them, those that were kept.
+    pub kept: i64,
+}
+
 impl Store {
     /// Becomes, or stays, the one that watches: the cursor; `None` while another does.
     ///
@@ -144,6 +157,38 @@ impl Store {
         .await
         .map_err(StoreError::op("mending the watch"))?;
         Ok(mended.rows_affected() > 0)
+    }
+
+    /// What sampling kept in the whole hours between two times, in their order.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn kept_by_hour(&self, since: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<Kept>, StoreError> {
+        sqlx::query_as!(
+            Kept,
+            r#"SELECT rule, probability, sum(seen)::bigint AS "seen!", sum(kept)::bigint AS "kept!" FROM tallies
+               WHERE hour >= $1 AND hour + interval '1 hour' <= $2
+               GROUP BY hour, rule, probability ORDER BY hour, rule, probability"#,
+            since,
+            until
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading what sampling kept"))
+    }
+
+    /// Whether scored verdicts wait to be counted.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
+        sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
+                              WHERE (v.tx, v.id) > (c.tx, c.id) AND v.outcome = 'scored') AS "behind!""#
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::op("looking whether verdicts wait to be watched"))
     }
 
     /// Scored verdicts after the cursor, in order.

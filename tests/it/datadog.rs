@@ -168,7 +168,10 @@ async fn statsd_lines_are_plain_and_tagged_from_the_fixed_list() {
             "outcome",
             "passed",
         ];
-        assert!(keys.iter().all(|key| allowed.contains(key)), "{line}");
+        let weighted = line.starts_with("llm.eval.score:");
+        assert_eq!(keys.contains(&"weight_class"), weighted, "{line}");
+        let known = |key: &&str| allowed.contains(key) || (weighted && **key == *"weight_class");
+        assert!(keys.iter().all(known), "{line}");
         assert!(line.contains("feature:re_turns___x"), "{line}");
     }
 }

@@ -88,7 +88,7 @@ async fn bad_lines_are_named_with_their_remedy_and_the_others_stored() {
     let (url, store) = migrated().await;
     let dir = tempfile::tempdir().expect("a folder");
     let table = dir.path().join("labels.csv");
-    let rows = "trace_id,rubric,label,score,comment\na,tone,polite,,\nb,tone,purple,,\nc,faithfulnes,,0.5,\nd,faithfulness,,4,\n\
+    let rows = "trace_id,rubric,label,score,comment\na,tone_and_brand,polite,,\nb,tone_and_brand,purple,,\nc,faithfulnes,,0.5,\nd,faithfulness,,4,\n\
                 e,faithfulness,,0.5,\"two, in quotes\"\nf,faithfulness\n";
     std::fs::write(&table, rows).expect("a file can be written");
     let lines = dir.path().join("labels.jsonl");
@@ -102,7 +102,7 @@ async fn bad_lines_are_named_with_their_remedy_and_the_others_stored() {
     let (code, out, err) = run(&url, &["labels", "import", table, lines], "").await;
     assert_eq!(code, Some(2), "{out} {err}");
     for words in [
-        "labels.csv:3: `tone` has no such label; there are `",
+        "labels.csv:3: `tone_and_brand` has no such label; there are `",
         "labels.csv:4: there is no such rubric (did you mean `faithfulness`?)",
         "labels.csv:5: the score 4 is not from 0 to 1",
         "labels.csv:7: 2 cells where the header has 5",

@@ -12,6 +12,7 @@ mod budgets;
 mod cache;
 mod commands;
 mod datadog;
+mod datadog_as_code;
 mod doors;
 mod faults;
 mod held_up;

@@ -52,7 +52,7 @@ async fn a_verdict_has_the_fields_of_the_fixed_interface() {
     ] {
         assert!(verdict.contains_key(key), "{key}");
     }
-    assert_eq!(verdict["checks"]["failure_to_answer"]["score"], 0.98);
+    assert!(verdict["checks"]["failure_to_answer"]["score"].as_f64().is_some_and(|s| s > 0.9), "{verdict:?}");
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn operations_endpoints_answer() {
     let rubrics = service.get("/api/v1/rubrics").await;
     let states: Vec<&str> =
         rubrics["rubrics"].as_array().expect("a list").iter().filter_map(|r| r["state"].as_str()).collect();
-    assert_eq!(states.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&"active", &"broken", &"no_judge"]));
+    assert_eq!(states.iter().collect::<BTreeSet<_>>(), BTreeSet::from([&"active", &"no_judge", &"unparsable"]));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const NONE: &str = "";
 /// Traces of a prompt version, of which every `bad`-th has no answer.
 fn version(version: &str, count: usize, bad: usize) -> Vec<serde_json::Value> {
     let one = |n: usize| {
-        let mut trace = traces::trace(&format!("{version}-{n}"), if n % bad == 0 { NONE } else { GOOD });
+        let mut trace = traces::trace(&format!("{version}-{n}"), if n.is_multiple_of(bad) { NONE } else { GOOD });
         trace["prompt"]["version"] = serde_json::json!(version);
         trace
     };
@@ -40,21 +40,16 @@ async fn a_worse_version_opens_one_alert_that_says_what_and_two_processes_count_
     let url = database().await;
     let config = config(&[&format!("{ANSWERED}alert: {{runbook: https://wiki.example/answers}}\n")]);
     let one = Service::start_on(&url, config.clone()).await;
-    let _two = Service::start_on(&url, config.clone()).await;
+    let two = Service::start_on(&url, config.clone()).await;
     one.send(&version("v1", 150, 30)).await;
     one.verdicts(150).await;
     one.send(&version("v2", 60, 2)).await;
     one.verdicts(210).await;
     let store = &one.app.store;
-    let found = eventually("all of the new version are counted", || async {
-        let finding = alerts(store).await.pop()?.lead()?.clone();
-        (finding.n == 60).then_some(finding)
-    });
     // Evidence is brought up to date once an hour, so a part may be told first.
     let lead = alert(store).await.lead().expect("it has a finding").clone();
     assert_eq!((lead.kind, lead.rubric.as_deref()), (Kind::VersionTest, Some("answered")));
     assert!(lead.n <= 60, "each verdict once: {}", lead.n);
-    drop(found);
     let (from, to) = (lead.from.expect("before"), lead.to.expect("after"));
     assert!(from.value > 0.9 && to.value < 0.8 && from.lower > to.upper, "{from:?} {to:?}");
     let step = &lead.versions[0];
@@ -72,7 +67,7 @@ async fn a_worse_version_opens_one_alert_that_says_what_and_two_processes_count_
     one.stop(Duration::from_secs(5)).await;
     let three = Service::start_on(&url, config).await;
     eventually("another process watches", || async {
-        let streams = watching(&three).await + watching(&_two).await;
+        let streams = watching(&three).await + watching(&two).await;
         (streams > 0).then_some(())
     })
     .await;
@@ -183,7 +178,7 @@ async fn a_drop_at_an_unknown_time_is_found_with_its_start_and_closing_it_makes_
     assert_eq!(lead.evidence.budget_share, Some(0.05), "one stream has what one may have at most");
     // Another process goes on from what is stored, and says the same.
     let mut other = Watcher::default();
-    assert!(!other.tick(&app).await.is_err());
+    assert!(other.tick(&app).await.is_ok());
     assert_eq!(alerts(&app.store).await.len(), 1);
     // A person closes it: what it is now is the new normal.
     let by = By { whom: Some("me"), why: Some("it is meant so") };

@@ -92,7 +92,8 @@ impl<'a> Reader<'a> {
         Self { index, asked, window: Window::new(index) }
     }
 
-    /// All sentences that have a content word.
+    /// All sentences that have a content word, but for those that only affirm or greet, unless there is nothing else: "Yes." is
+    /// borne out by what follows it, and stands in no context.
     pub fn sentences(&mut self, text: &str, answer: &Tokens) -> Vec<Sentence> {
         let mut numbers = answer.numbers.iter().peekable();
         let mut out = Vec::with_capacity(answer.sentences as usize);
@@ -105,10 +106,11 @@ impl<'a> Reader<'a> {
             start += tokens.len();
             if tokens.iter().any(Token::is_content) {
                 self.window.lay(tokens);
-                out.push(self.sentence(text, tokens, &values));
+                out.push((self.sentence(text, tokens, &values), only_affirms(text, tokens)));
             }
         }
-        out
+        let claims = out.iter().any(|(_, affirms)| !affirms);
+        out.into_iter().filter(|(_, affirms)| !(claims && *affirms)).map(|(sentence, _)| sentence).collect()
     }
 
     fn sentence(&self, text: &str, tokens: &[Token], values: &[f64]) -> Sentence {
@@ -254,6 +256,50 @@ impl<'a> Reader<'a> {
         s.runs = share(runs, all - 1.0);
         s.spread = if covered > 0.0 { (f64::from(high - low) + 1.0).ln() - f64::ln_1p(covered) } else { 0.0 };
     }
+}
+
+/// Words that say yes, no, hello or sorry, and nothing that a context could hold.
+const AFFIRMING: [&str; 34] = [
+    "yes",
+    "no",
+    "yeah",
+    "yep",
+    "nope",
+    "sure",
+    "certainly",
+    "absolutely",
+    "definitely",
+    "indeed",
+    "exactly",
+    "correct",
+    "right",
+    "true",
+    "okay",
+    "ok",
+    "great",
+    "hello",
+    "hi",
+    "thanks",
+    "thank",
+    "sorry",
+    "unfortunately",
+    "please",
+    "welcome",
+    "course",
+    "ja",
+    "nein",
+    "oui",
+    "non",
+    "sí",
+    "si",
+    "sim",
+    "não",
+];
+
+/// Whether every content word of a sentence is such a word.
+fn only_affirms(text: &str, tokens: &[Token]) -> bool {
+    let word = |t: &Token| text.get(t.start as usize..t.end as usize).map(str::to_lowercase).unwrap_or_default();
+    tokens.len() <= 4 && tokens.iter().filter(|t| t.is_content()).all(|t| AFFIRMING.contains(&word(t).as_str()))
 }
 
 fn flag(x: bool) -> f64 {

@@ -11,6 +11,7 @@ use super::database::Database;
 use super::{Context, eval, input};
 use crate::app::App;
 use crate::config::Config;
+use crate::domain::alert::incident::Alert;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::policy::{Matcher, Patterns, SamplingRule};
 use crate::domain::verdict::Verdict;
@@ -18,6 +19,7 @@ use crate::pipeline::Roles;
 use crate::runtime::http;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::server::Guard;
+use crate::store::alerts::AlertFilter;
 use crate::store::verdicts::VerdictFilter;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -103,6 +105,7 @@ fn shorten(config: &mut Config) {
     config.assembly.hard_cap_ms = 10_000;
     config.assembly.tick_ms = 100;
     config.work.poll_ms = 100;
+    config.watch.tick_ms = 200;
     if config.sampling.rules.is_empty() {
         let when = Matcher { feature: Patterns(vec!["small_talk".to_owned()]), ..Matcher::default() };
         config.sampling.rules.push(SamplingRule { name: "small talk".to_owned(), when, rate: 0.5 });
@@ -151,10 +154,12 @@ async fn show(
     let sent = if args.traces.is_empty() { send_corpus(&base).await? } else { send_files(&base, &args.traces).await? };
     let seconds = wait(&app, sent, life).await?;
     let verdicts = all_verdicts(&app).await?;
+    let alerts = watched(&app).await?;
     let totals = app.store.tally_totals().await?;
     println!("{}", result::text(&verdicts, totals, seconds, simulated));
+    println!("{}", result::alerts(&alerts, app.bench.clock.now()));
     if args.json {
-        println!("{}", result::json(&verdicts, totals));
+        println!("{}", result::json(&verdicts, totals, alerts.len()));
     }
     if !args.once {
         println!("The service goes on at {base} until Ctrl-C. Try:");
@@ -238,6 +243,17 @@ async fn wait(app: &App, traces: usize, life: &Lifecycle) -> anyhow::Result<f64>
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Alerts, once all verdicts have been watched.
+async fn watched(app: &App) -> anyhow::Result<Vec<Alert>> {
+    let start = tokio::time::Instant::now();
+    while app.store.watch_is_behind().await? && start.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What was counted is looked at in the same tick, and told at its end.
+    tokio::time::sleep(Duration::from_millis(2 * app.bench.config.watch.tick_ms + 500)).await;
+    Ok(app.store.alerts(&AlertFilter { limit: 100, ..AlertFilter::default() }).await?)
 }
 
 async fn all_verdicts(app: &App) -> anyhow::Result<Vec<Verdict>> {

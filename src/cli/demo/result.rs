@@ -1,8 +1,12 @@
 //! What the demo shows at its end: a table, the worst traces with the judges' reasons, one JSON line.
 
 use crate::cli::table;
+use crate::domain::alert::incident::Alert;
+use crate::domain::alert::notice::{Links, Notice};
+use crate::domain::alert::text;
 use crate::domain::verdict::Verdict;
 use crate::pipeline::estimate::{self, Group};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -82,8 +86,30 @@ fn figures(group: &Group) -> Value {
     })
 }
 
+/// What the detectors have found, for people.
+pub(super) fn alerts(alerts: &[Alert], now: DateTime<Utc>) -> String {
+    if alerts.is_empty() {
+        return "No alert: no version is worse than those before it.".to_owned();
+    }
+    let mut out = String::from("Alerts (in production they go to Slack, PagerDuty, Datadog, …: docs/alerts.md):\n");
+    for alert in alerts {
+        let Some(change) = alert.changes.last().cloned() else { continue };
+        let notice = Notice {
+            id: alert.delivery_id(change.number, "demo"),
+            change,
+            alert: alert.clone(),
+            links: Links::default(),
+            content: true,
+            at: now,
+            test: false,
+        };
+        writeln!(out, "\n{}", text::text(&notice)).expect("a String can be written");
+    }
+    out.trim_end().to_owned()
+}
+
 /// The result for programs: one line (a fixed interface).
-pub(super) fn json(verdicts: &[Verdict], (seen, kept): (i64, i64)) -> String {
+pub(super) fn json(verdicts: &[Verdict], (seen, kept): (i64, i64), alerts: usize) -> String {
     let all = estimate::summarise(verdicts.iter());
     let rubrics: Map<String, Value> =
         estimate::by(verdicts, |v| v.rubric.clone()).iter().map(|(name, g)| (name.clone(), figures(g))).collect();
@@ -102,8 +128,7 @@ pub(super) fn json(verdicts: &[Verdict], (seen, kept): (i64, i64)) -> String {
         "verdicts": all.outcomes,
         "rubrics": rubrics,
         "by_prompt_version": versions,
-        // No detector runs yet: alerts come with the statistics.
-        "alerts": 0,
+        "alerts": alerts,
         "cost_usd": all.cost_usd,
     })
     .to_string()

@@ -16,7 +16,7 @@ fn rubric(panel: &[&str], combine: Combine) -> Rubric {
 
 /// Trace n: a person passes two of three; a judge is wrong on every `wrong`-th trace, from `from` on.
 fn labelled(n: usize, judges: &[(&str, usize, usize)]) -> LabelledVerdict {
-    let truth = n % 3 != 0;
+    let truth = !n.is_multiple_of(3);
     let vote = |(judge, wrong, from): &(&str, usize, usize)| JudgeVote {
         judge: (*judge).to_owned(),
         model: format!("model-{judge}"),

@@ -73,6 +73,15 @@ pub(super) struct State {
     pub(super) versions: BTreeMap<Dimension, Versions>,
 }
 
+/// A version test of a stream.
+struct Tested {
+    slice: Slice,
+    kind: OutputKind,
+    dimension: Dimension,
+    found: VersionFinding,
+    alpha: f64,
+}
+
 /// All streams of a project.
 #[derive(Debug, Default)]
 pub struct Streams {
@@ -187,7 +196,7 @@ impl Streams {
     ) -> Result<Vec<Finding>, Invalid> {
         let alphas = self.alphas(config, rubrics)?;
         let mut findings = Vec::new();
-        let mut tests: Vec<(Slice, OutputKind, Dimension, VersionFinding, f64)> = Vec::new();
+        let mut tests: Vec<Tested> = Vec::new();
         for ((slice, state), alpha) in self.all.iter_mut().zip(alphas) {
             let rubric = rubrics.iter().find(|r| r.name == slice.rubric && r.version == slice.rubric_version);
             // Verdicts of a rubric that is gone, or of a version before, are nobody's trouble any more.
@@ -211,8 +220,9 @@ impl Streams {
                 }
             }
             for (dimension, versions) in &state.versions {
-                for tested in versions.compare(rules.delta, rules.alpha_version, state.scan.phi())? {
-                    tests.push((slice.clone(), state.kind, *dimension, tested, rules.alpha_version));
+                for found in versions.compare(rules.delta, rules.alpha_version, state.scan.phi())? {
+                    let (slice, kind, dimension, alpha) = (slice.clone(), state.kind, *dimension, rules.alpha_version);
+                    tests.push(Tested { slice, kind, dimension, found, alpha });
                 }
             }
         }
@@ -263,23 +273,20 @@ impl Streams {
 }
 
 /// Version tests that are sure enough, each by itself and among all tests of the same deployment.
-fn of_deployments(
-    tests: Vec<(Slice, OutputKind, Dimension, VersionFinding, f64)>,
-    rubrics: &[Arc<Rubric>],
-    now: DateTime<Utc>,
-) -> Result<Vec<Finding>, Invalid> {
-    let mut families: BTreeMap<(Dimension, String), Vec<(Slice, OutputKind, VersionFinding, f64)>> = BTreeMap::new();
-    for (slice, kind, dimension, tested, alpha) in tests {
-        families.entry((dimension, tested.version.clone())).or_default().push((slice, kind, tested, alpha));
+fn of_deployments(tests: Vec<Tested>, rubrics: &[Arc<Rubric>], now: DateTime<Utc>) -> Result<Vec<Finding>, Invalid> {
+    let mut families: BTreeMap<(Dimension, String), Vec<Tested>> = BTreeMap::new();
+    for test in tests {
+        families.entry((test.dimension, test.found.version.clone())).or_default().push(test);
     }
     let mut findings = Vec::new();
-    for ((dimension, _), family) in families {
-        let evidence: Vec<f64> = family.iter().map(|(_, _, t, _)| t.comparison.log_e_worse).collect();
+    for family in families.into_values() {
+        let evidence: Vec<f64> = family.iter().map(|t| t.found.comparison.log_e_worse).collect();
         let among_all = e_bh(&evidence, DEPLOYMENT_Q)?;
-        for ((slice, kind, tested, alpha), rejected) in family.iter().zip(among_all) {
-            let rubric = rubrics.iter().find(|r| r.name == slice.rubric);
-            if let Some(rubric) = rubric.filter(|_| rejected && tested.comparison.verdict == Word::Worse) {
-                findings.push(of_version(slice, (*kind, dimension), tested, (rubric, *alpha), now));
+        for (test, rejected) in family.iter().zip(among_all) {
+            let rubric = rubrics.iter().find(|r| r.name == test.slice.rubric);
+            if let Some(rubric) = rubric.filter(|_| rejected && test.found.comparison.verdict == Word::Worse) {
+                let what = (test.kind, test.dimension);
+                findings.push(of_version(&test.slice, what, &test.found, (rubric, test.alpha), now));
             }
         }
     }

@@ -6,8 +6,10 @@
 
 mod eval_metric;
 mod eval_metrics;
+mod gauges;
 pub(super) mod names;
 mod statsd;
 
 pub use eval_metrics::EvalMetrics;
+pub use gauges::{Gauge, Gauges};
 pub use statsd::Statsd;

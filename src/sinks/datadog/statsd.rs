@@ -26,27 +26,35 @@ pub struct Statsd {
 /// A datagram that fits an Ethernet frame.
 const DATAGRAM_BYTES_MAX: usize = 1_432;
 
+/// A client for `udp://host:port` or `unix:///path`.
+///
+/// # Errors
+/// When no socket can be opened or the host has no address.
+pub(super) fn client(url: &str) -> Result<StatsdClient, SinkError> {
+    let failed = |source| SinkError::Statsd { url: url.to_owned(), source };
+    let builder = if let Some(path) = url.strip_prefix("unix://") {
+        let socket = UnixDatagram::unbound().map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        StatsdClient::builder("", BufferedUnixMetricSink::with_capacity(path, socket, DATAGRAM_BYTES_MAX))
+    } else {
+        let address = url.trim_start_matches("udp://").trim_end_matches('/');
+        let address = if address.contains(':') { address.to_owned() } else { format!("{address}:8125") };
+        let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let sink = BufferedUdpMetricSink::with_capacity(address, socket, DATAGRAM_BYTES_MAX)
+            .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
+        StatsdClient::builder("", sink)
+    };
+    Ok(builder.build())
+}
+
 impl Statsd {
     /// Sets it up for `udp://host:port` or `unix:///path`.
     ///
     /// # Errors
     /// When no socket can be opened or the host has no address.
     pub fn new(config: &Datadog, url: &str) -> Result<Self, SinkError> {
-        let failed = |source| SinkError::Statsd { url: url.to_owned(), source };
-        let builder = if let Some(path) = url.strip_prefix("unix://") {
-            let socket = UnixDatagram::unbound().map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            StatsdClient::builder("", BufferedUnixMetricSink::with_capacity(path, socket, DATAGRAM_BYTES_MAX))
-        } else {
-            let address = url.trim_start_matches("udp://").trim_end_matches('/');
-            let address = if address.contains(':') { address.to_owned() } else { format!("{address}:8125") };
-            let socket = UdpSocket::bind("0.0.0.0:0").map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            let sink = BufferedUdpMetricSink::with_capacity(address, socket, DATAGRAM_BYTES_MAX)
-                .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-            StatsdClient::builder("", sink)
-        };
-        Ok(Self { client: builder.build(), config: config.clone() })
+        Ok(Self { client: client(url)?, config: config.clone() })
     }
 
     fn tell(&self, verdict: &Verdict) -> MetricResult<()> {
@@ -57,7 +65,8 @@ impl Statsd {
         if verdict.outcome == Outcome::Scored
             && let Some(score) = verdict.score.filter(|s| s.is_finite())
         {
-            tags.on(self.client.distribution_with_tags("llm.eval.score", score)).try_send()?;
+            let metric = tags.on(self.client.distribution_with_tags("llm.eval.score", score));
+            metric.with_tag("weight_class", &weight_class(verdict.inclusion_probability).to_string()).try_send()?;
         }
         if verdict.cost_usd.is_finite() && !verdict.votes.is_empty() {
             tags.on(self.client.distribution_with_tags("llm.eval.cost_usd", verdict.cost_usd)).try_send()?;
@@ -74,6 +83,14 @@ impl Statsd {
         let metric = self.client.count_with_tags("llm.eval.judge.tokens", tokens);
         tags.on(metric).with_tag("judge", &judge).try_send().map(drop)
     }
+}
+
+/// The class of a verdict's weight: k where the inclusion probability is about 2^(-k/4), so that a score of class k stands for
+/// about 2^(k/4) traces. At most 64, which is one in 65,536.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 64")]
+fn weight_class(inclusion_probability: f64) -> u8 {
+    const CLASS_MAX: f64 = 64.0;
+    (-4.0 * inclusion_probability.log2()).round().clamp(0.0, CLASS_MAX) as u8
 }
 
 /// The tags of a verdict, sanitised: none from free text, none from an id.
@@ -123,5 +140,20 @@ impl Sink for Statsd {
         // What is still buffered goes now; an error means that nobody listens, which UDP does not promise to tell.
         drop(self.client.flush());
         Box::pin(std::future::ready(told))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_of_weights_is_a_fourth_of_a_doubling() {
+        let classes = [1.0, 0.9, 0.84, 0.5, 0.1, 0.05, 1e-9, 0.0].map(weight_class);
+        assert_eq!(classes, [0, 1, 1, 4, 13, 17, 64, 64]);
+        for probability in [0.7, 0.3, 0.02, 0.001] {
+            let weight = (f64::from(weight_class(probability)) / 4.0).exp2();
+            assert!((weight * probability).log2().abs() <= 0.125 + 1e-12, "{probability} {weight}");
+        }
     }
 }
