@@ -11,7 +11,7 @@ use crate::domain::ids::short_hash;
 use crate::domain::label::Draft;
 use crate::domain::message::{Document, Message, ToolCall};
 use crate::domain::personal::{Action, Category, PLACEHOLDER_DIGITS, RedactionPolicy};
-use crate::domain::span::Span;
+use crate::domain::span::{Gap, Span};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -111,9 +111,7 @@ impl Work<'_> {
             self.own_option(text);
         }
         self.tags(tags);
-        for value in params.values_mut() {
-            self.value(value, None);
-        }
+        params.values_mut().for_each(|value| self.value(value, None));
         for message in input.iter_mut().chain(output) {
             self.message(message);
         }
@@ -132,14 +130,18 @@ impl Work<'_> {
             self.own_option(&mut format.name);
             self.value(&mut format.schema, None);
         }
-        for gap in gaps.iter_mut() {
-            self.own(&mut gap.reason);
+        for value in params.values_mut() {
+            self.value(value, None);
         }
-        self.people(people);
+        self.asides(gaps, people);
     }
 
-    fn people(&mut self, labels: &mut [Draft]) {
-        for label in labels {
+    /// What is said about a span, not by it.
+    fn asides(&mut self, gaps: &mut [Gap], people: &mut [Draft]) {
+        for gap in gaps {
+            self.own(&mut gap.reason);
+        }
+        for label in people {
             self.own_option(&mut label.comment);
             self.own_option(&mut label.labeller);
         }

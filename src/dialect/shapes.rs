@@ -85,9 +85,12 @@ fn words(value: &Value, role: &str, keys: &[&str], depth: usize) -> Option<Vec<M
         // What a function gave that failed, or gave nothing.
         Value::String(text) if matches!(text.trim(), "null" | "None") => None,
         Value::String(text) => match structure(text) {
-            Some(inner @ Value::Object(_)) => words(&inner, role, keys, depth + 1)
-                .filter(|m| m.iter().all(|m| m.content != inner.to_string()))
-                .or_else(as_text),
+            Some(inner @ Value::Object(_)) => {
+                // Without anything to take off, the text stays as it was written.
+                let printed = inner.to_string();
+                let found = words(&inner, role, keys, depth + 1);
+                found.filter(|all| all.iter().all(|m| m.content != printed)).or_else(as_text)
+            }
             _ => as_text(),
         },
         Value::Object(map) => {
@@ -127,8 +130,9 @@ pub(super) fn is_message(value: &Value) -> bool {
             let content = ["content", "parts", "tool_calls", "data", "tool_results", "function_call"];
             let says = content.iter().any(|key| map.contains_key(*key));
             // The API leaves the role of a reply's items out.
-            text("role").is_some_and(|r| !r.is_empty()) && says
-                || text("type").is_some_and(|t| ROLES.contains(&t)) && says
+            let speaks =
+                text("role").is_some_and(|r| !r.is_empty()) || text("type").is_some_and(|t| ROLES.contains(&t));
+            speaks && says
                 || text("type").is_some_and(|t| matches!(t, "function_call" | "function_call_output"))
                     && (map.contains_key("call_id") || map.contains_key("arguments"))
                 || text("type") == Some("reasoning") && map.contains_key("summary")

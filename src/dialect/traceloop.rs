@@ -119,7 +119,7 @@ fn message(fields: &Fields<'_>, role: &str) -> Message {
     let text = |key: &str| fields.get(key).map(|v| plain(v)).filter(|t| !t.is_empty());
     let role = text("role").map_or_else(|| role.to_owned(), |r| normal_role(&r).to_owned());
     // Several parts are JSON text in the one attribute.
-    let parts = fields.get("content").and_then(|v| super::lenient::structured(v)).filter(|v| is_parts(v));
+    let parts = fields.get("content").and_then(|v| super::lenient::structured(v)).filter(is_parts);
     let mut message = match parts {
         Some(parts) => shapes::message(&serde_json::json!({"role": role, "content": parts}), &role).remove(0),
         None => Message::text(&role, text("content").unwrap_or_default()),

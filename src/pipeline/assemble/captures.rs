@@ -5,7 +5,7 @@
 
 use super::assemble;
 use crate::dialect::{Encoding, datadog, decode, logs};
-use crate::domain::message::ToolRequest;
+use crate::domain::message::{ResponseFormat, ToolRequest};
 use crate::domain::span::{Span, SpanKind};
 use crate::domain::trace::Trace;
 use serde_json::{Value, json};
@@ -240,7 +240,7 @@ fn missing(trace: &Trace, all: &Value, scenario: &str) -> BTreeSet<&'static str>
         documents(view, &facts["documents"], &mut must);
     }
     if let Some(schema) = facts.get("json_schema") {
-        must("form", view.response_format.as_ref().is_some_and(|f| f.wants_json()));
+        must("form", view.response_format.as_ref().is_some_and(ResponseFormat::wants_json));
         must("schema", view.response_format.as_ref().is_some_and(|f| f.schema == *schema));
     }
     if facts.get("tools").is_some() {

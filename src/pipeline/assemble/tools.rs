@@ -53,8 +53,9 @@ pub(super) fn with_arguments(mut call: ToolCall, asked: &[&Message]) -> ToolCall
     if let Some(text) = call.arguments.as_str() {
         let requests = asked.iter().flat_map(|m| &m.tool_calls).filter(|r| r.name == call.name);
         let fits = |arguments: &&Value| {
-            let values: Vec<&Value> = arguments.as_object().into_iter().flatten().map(|(_, v)| v).collect();
-            matches!(values.as_slice(), [one] if one.as_str() == Some(text) || one.to_string() == text)
+            let printed = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let mut values = arguments.as_object().into_iter().flatten().map(|(_, v)| printed(v));
+            values.next().is_some_and(|one| one == text) && values.next().is_none()
         };
         if let Some(arguments) = requests.map(|r| &r.arguments).find(fits) {
             call.arguments = arguments.clone();
