@@ -111,7 +111,6 @@ impl Work<'_> {
             self.own_option(text);
         }
         self.tags(tags);
-        params.values_mut().for_each(|value| self.value(value, None));
         for message in input.iter_mut().chain(output) {
             self.message(message);
         }
