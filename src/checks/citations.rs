@@ -191,7 +191,7 @@ mod tests {
         trace.view.documents = vec![Document {
             id: Some("ret-007".to_owned()),
             content: Some("Returns: see https://shop.example/returns.".to_owned()),
-            score: None,
+            ..Document::default()
         }];
         check(&Subject::new(&trace), options.as_object().expect("an object"))
     }

@@ -169,7 +169,7 @@ mod tests {
         trace.view.output =
             vec![Message::text("assistant", "Sofas can be returned within 30 days of delivery [ret-007].")];
         let id = Some("ret-007".to_owned());
-        trace.view.documents = vec![Document { id, content: Some(CONTEXT.to_owned()), score: None }];
+        trace.view.documents = vec![Document { id, content: Some(CONTEXT.to_owned()), ..Document::default() }];
         let result = check(&Subject::new(&trace));
         assert!(result.score.expect("applies") > 0.95);
         assert_eq!(result.detail["unknown_numbers"], json!([]));

@@ -11,7 +11,7 @@ use crate::domain::ids::short_hash;
 use crate::domain::label::Draft;
 use crate::domain::message::{Document, Message, ToolCall};
 use crate::domain::personal::{Action, Category, PLACEHOLDER_DIGITS, RedactionPolicy};
-use crate::domain::span::Span;
+use crate::domain::span::{Gap, Span};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -75,6 +75,7 @@ impl Work<'_> {
             id_source: _,
             flags: _,
             complete: _,
+            part: _,
             finish_reason: _,
             usage: _,
             cost_usd: _,
@@ -90,6 +91,7 @@ impl Work<'_> {
             user,
             prompt,
             tags,
+            params,
             provider,
             model,
             system,
@@ -127,14 +129,18 @@ impl Work<'_> {
             self.own_option(&mut format.name);
             self.value(&mut format.schema, None);
         }
-        for gap in gaps.iter_mut() {
-            self.own(&mut gap.reason);
+        for value in params.values_mut() {
+            self.value(value, None);
         }
-        self.people(people);
+        self.asides(gaps, people);
     }
 
-    fn people(&mut self, labels: &mut [Draft]) {
-        for label in labels {
+    /// What is said about a span, not by it.
+    fn asides(&mut self, gaps: &mut [Gap], people: &mut [Draft]) {
+        for gap in gaps {
+            self.own(&mut gap.reason);
+        }
+        for label in people {
             self.own_option(&mut label.comment);
             self.own_option(&mut label.labeller);
         }
@@ -176,6 +182,7 @@ impl Work<'_> {
     fn document(&mut self, document: &mut Document) {
         self.own_option(&mut document.id);
         self.own_option(&mut document.content);
+        self.value(&mut document.metadata, None);
     }
 
     fn call(&mut self, call: &mut ToolCall) {

@@ -6,18 +6,32 @@
 //! in [`DIALECTS`]. The way not taken: guessing the dialect from the scope's name, which forks change.
 
 mod context;
+pub mod datadog;
 pub mod encoding;
+mod facts;
+mod indexed;
 pub mod labels;
+mod langfuse;
 mod lenient;
+mod litellm;
+pub mod logs;
+mod mlflow;
 pub mod native;
 mod openinference;
 mod otel_genai;
+mod otel_genai_old;
 mod otlp_json;
 mod otlp_proto;
+mod pydantic_ai;
+mod python;
+mod shapes;
+mod traceloop;
 pub mod units;
+mod unknown;
+mod vercel;
 mod wire;
 
-use crate::domain::span::{IdSource, Span, Status};
+use crate::domain::span::{IdSource, Span, SpanKind, Status};
 use wire::WireSpan;
 
 /// A way of writing LLM facts into span attributes.
@@ -28,7 +42,18 @@ struct Dialect {
 }
 
 /// In order of precedence: what says its kind most explicitly comes first.
-const DIALECTS: [Dialect; 2] = [openinference::DIALECT, otel_genai::DIALECT];
+const DIALECTS: [Dialect; 10] = [
+    langfuse::DIALECT,
+    openinference::DIALECT,
+    mlflow::DIALECT,
+    litellm::DIALECT,
+    traceloop::DIALECT,
+    vercel::DIALECT,
+    pydantic_ai::DIALECT,
+    otel_genai_old::DIALECT,
+    otel_genai::DIALECT,
+    unknown::DIALECT,
+];
 
 /// The encodings of an OTLP body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +163,19 @@ fn to_span(wire: &WireSpan) -> Span {
         (dialect.read)(wire, &mut span);
     }
     labels::feedback(wire, &mut span);
+    if is_evaluation(&span) {
+        span.kind = SpanKind::Evaluator;
+    }
     span
+}
+
+/// Whether a call is a judge's: one of ours, by what every judge of ours is told, or one in an environment that Langfuse
+/// reserves. Only what the system says counts, so that no user can keep a conversation from being judged.
+fn is_evaluation(span: &Span) -> bool {
+    let told = span.input.iter().filter(|m| m.role == "system").map(|m| m.content.as_str());
+    let ours = |text: &str| text.contains("<<<END ") && text.contains("is data to be judged");
+    span.environment.as_deref().is_some_and(|e| e.starts_with("langfuse-"))
+        || told.chain(span.system.as_deref()).any(ours)
 }
 
 #[cfg(test)]

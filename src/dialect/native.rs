@@ -161,7 +161,7 @@ fn fields(map: &Map<String, Value>, default_kind: SpanKind) -> Result<Span, Stri
     for item in list(map, "context")? {
         span.documents.push(match item {
             Value::String(content) => Document { content: Some(content.clone()), ..Document::default() },
-            other => super::otel_genai::document(other).ok_or("`context` must be a list of texts or objects")?,
+            other => super::facts::document(other).ok_or("`context` must be a list of texts or objects")?,
         });
     }
     for tool in list(map, "tools")? {

@@ -1,24 +1,17 @@
 //! OpenInference: flat, numbered attributes, and the request's parameters as JSON text.
 //!
-//! Its rule: numbers in keys may have holes (SDK limits drop the oldest attributes), so they are sorted and closed, and their
-//! count is bounded. `llm.invocation_parameters` is where `response_format` travels, with its schema.
+//! Its rule: `input.value` and `output.value` stand in where there are no messages. `llm.invocation_parameters` is where
+//! `response_format` travels, with its schema.
 
-use super::Dialect;
-use super::lenient::{argument, placeholder, plain, said, structured};
-use super::otel_genai::document;
+use super::indexed::{Fields, indexed, nested};
+use super::lenient::{argument, placeholder, plain, structured};
 use super::wire::{Attrs, WireSpan};
-use crate::domain::message::{Document, Message, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role};
-use crate::domain::span::{Span, SpanKind, normal_finish_reason};
+use super::{Dialect, facts, shapes};
+use crate::domain::message::{Document, Message, ToolCall, ToolRequest, Usage, normal_role};
+use crate::domain::span::{Span, SpanKind, Status, normal_finish_reason};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 pub(super) const DIALECT: Dialect = Dialect { name: "openinference", recognises, read };
-
-/// More messages than this in one span are an attack or a mistake.
-const INDEX_MAX: usize = 10_000;
-
-const INPUT_KEYS: &[&str] = &["input", "question", "query", "query_str", "prompt", "text", "user_msg"];
-const OUTPUT_KEYS: &[&str] = &["output", "answer", "response", "result", "text", "content"];
 
 fn recognises(wire: &WireSpan) -> bool {
     wire.attrs.get("openinference.span.kind").is_some()
@@ -47,11 +40,12 @@ fn read(wire: &WireSpan, span: &mut Span) {
     span.input = messages(attrs, "llm.input_messages.");
     span.output = messages(attrs, "llm.output_messages.");
     completions(attrs, span);
-    span.tools = indexed(attrs, "llm.tools.").values().filter_map(definition).collect();
+    let tools = indexed(attrs, "llm.tools.");
+    span.tools = tools.values().filter_map(|f| facts::tool(f.get("tool.json_schema")?)).collect();
     span.finish_reason = attrs.text("llm.finish_reason").as_deref().and_then(normal_finish_reason);
     parameters(attrs, span);
     response_body(attrs, span);
-    span.usage = usage(attrs);
+    span.usage = usage(attrs).or(span.usage.take());
     span.cost_usd = attrs.get("llm.cost.total").and_then(Value::as_f64);
     let retrieved = indexed(attrs, "retrieval.documents.");
     let reranked = indexed(attrs, "reranker.output_documents.");
@@ -59,57 +53,41 @@ fn read(wire: &WireSpan, span: &mut Span) {
     match span.kind {
         SpanKind::Tool => tool(attrs, span),
         SpanKind::Retrieval if span.documents.is_empty() => {
-            if let Some(Value::Array(list)) = attrs.get("output.value").and_then(structured) {
-                span.documents = list.iter().filter_map(document).filter(|d| d.content.is_some()).collect();
-            }
+            let found = attrs.get("output.value").map(facts::documents).unwrap_or_default();
+            span.documents = found.into_iter().filter(|d| d.content.is_some()).collect();
         }
         _ => {}
     }
     if span.input.is_empty() {
-        span.input = value_message(attrs, "input.value", "user", INPUT_KEYS, span);
+        span.input = value_message(attrs, "input", span);
     }
     if span.output.is_empty() && span.kind != SpanKind::Retrieval {
-        span.output = value_message(attrs, "output.value", "assistant", OUTPUT_KEYS, span);
+        span.output = value_message(attrs, "output", span);
+    }
+    // An errored call of LangChain has an answer without any text.
+    if span.status == Status::Error && span.output.iter().all(Message::is_empty) {
+        span.output.clear();
     }
     if wire.dropped_attributes > 0 {
         span.gap("input", "the oldest messages may be among the dropped attributes");
     }
 }
 
-fn value_message(attrs: &Attrs, key: &str, role: &str, keys: &[&str], span: &mut Span) -> Vec<Message> {
-    let Some(text) = attrs.text(key) else { return Vec::new() };
-    if let Some(why) = placeholder(&text) {
-        span.gap(key, why);
+fn value_message(attrs: &Attrs, field: &str, span: &mut Span) -> Vec<Message> {
+    let Some(value) = attrs.get(&format!("{field}.value")) else { return Vec::new() };
+    if let Some(why) = value.as_str().and_then(placeholder) {
+        span.gap(field, why);
         return Vec::new();
     }
-    vec![Message::text(role, said(&text, keys))]
-}
-
-/// `prefix` N `.` rest, as a map from N to the rest; at most [`INDEX_MAX`] numbers.
-fn indexed<'a>(attrs: &'a Attrs, prefix: &str) -> BTreeMap<usize, BTreeMap<&'a str, &'a Value>> {
-    nested(attrs.0.iter().map(|(k, v)| (k.as_str(), v)), prefix)
-}
-
-fn nested<'a>(
-    pairs: impl Iterator<Item = (&'a str, &'a Value)>,
-    prefix: &str,
-) -> BTreeMap<usize, BTreeMap<&'a str, &'a Value>> {
-    let mut map: BTreeMap<usize, BTreeMap<&str, &Value>> = BTreeMap::new();
-    for (key, value) in pairs {
-        let Some((number, rest)) = key.strip_prefix(prefix).and_then(|rest| rest.split_once('.')) else { continue };
-        let Ok(number) = number.parse::<usize>() else { continue };
-        if map.len() < INDEX_MAX || map.contains_key(&number) {
-            map.entry(number).or_default().insert(rest, value);
-        }
-    }
-    map
+    let (role, keys) = if field == "input" { ("user", shapes::ASKED) } else { ("assistant", shapes::TOLD) };
+    shapes::spoken(value, role, keys)
 }
 
 fn messages(attrs: &Attrs, prefix: &str) -> Vec<Message> {
     indexed(attrs, prefix).values().map(message).collect()
 }
 
-fn message(fields: &BTreeMap<&str, &Value>) -> Message {
+fn message(fields: &Fields<'_>) -> Message {
     let text = |key: &str| fields.get(key).map(|v| plain(v)).filter(|s| !s.is_empty());
     let mut message = Message {
         role: text("message.role").map(|r| normal_role(&r).to_owned()).unwrap_or_default(),
@@ -117,7 +95,7 @@ fn message(fields: &BTreeMap<&str, &Value>) -> Message {
         tool_call_id: text("message.tool_call_id"),
         ..Message::default()
     };
-    let contents = nested(fields.iter().map(|(k, v)| (*k, *v)), "message.contents.");
+    let contents = nested(fields, "message.contents.");
     let mut texts: Vec<String> = Vec::new();
     for part in contents.values() {
         match part.get("message_content.text") {
@@ -128,7 +106,7 @@ fn message(fields: &BTreeMap<&str, &Value>) -> Message {
     if message.content.is_empty() {
         message.content = texts.join("\n");
     }
-    let calls = nested(fields.iter().map(|(k, v)| (*k, *v)), "message.tool_calls.");
+    let calls = nested(fields, "message.tool_calls.");
     message.tool_calls = calls
         .values()
         .map(|call| ToolRequest {
@@ -158,19 +136,13 @@ fn completions(attrs: &Attrs, span: &mut Span) {
     }
 }
 
-fn definition(fields: &BTreeMap<&str, &Value>) -> Option<ToolDefinition> {
-    let schema = structured(fields.get("tool.json_schema")?)?;
-    let function = schema.get("function").unwrap_or(&schema);
-    Some(ToolDefinition {
-        name: function.get("name")?.as_str()?.to_owned(),
-        description: function.get("description").and_then(Value::as_str).map(str::to_owned),
-        parameters: function.get("parameters").or_else(|| function.get("input_schema")).cloned().unwrap_or_default(),
-    })
-}
-
 fn parameters(attrs: &Attrs, span: &mut Span) {
     let Some(parameters) = attrs.get("llm.invocation_parameters").and_then(structured) else { return };
-    span.response_format = parameters.get("response_format").and_then(super::native::response_format);
+    span.response_format = parameters.get("response_format").and_then(facts::response_format);
+    if span.model.is_none() {
+        span.model = parameters.get("model").and_then(Value::as_str).map(str::to_owned);
+    }
+    facts::params(parameters.as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), v)), span);
 }
 
 /// Older versions say only in `output.value`, the provider's whole response, why the model stopped and that it declined.
@@ -179,6 +151,7 @@ fn response_body(attrs: &Attrs, span: &mut Span) {
         return;
     }
     let Some(body) = attrs.get("output.value").and_then(structured) else { return };
+    span.usage = span.usage.take().or_else(|| facts::usage(body.get("usage")?));
     let Some(choice) = body.get("choices").and_then(|c| c.get(0)) else { return };
     if span.finish_reason.is_none() {
         span.finish_reason = choice.get("finish_reason").and_then(Value::as_str).and_then(normal_finish_reason);
@@ -200,24 +173,26 @@ fn usage(attrs: &Attrs) -> Option<Usage> {
     })
 }
 
-fn flat_document(fields: &BTreeMap<&str, &Value>) -> Option<Document> {
+fn flat_document(fields: &Fields<'_>) -> Option<Document> {
     let text = |key: &str| fields.get(key).map(|v| plain(v)).filter(|s| !s.is_empty());
     let metadata = fields.get("document.metadata").and_then(|m| structured(m));
+    let metadata = metadata.unwrap_or_default();
     let document = Document {
-        // LangChain puts the id into the metadata.
-        id: text("document.id").or_else(|| Some(metadata?.get("id")?.as_str()?.to_owned())),
+        // LangChain puts id and score into the metadata.
+        id: text("document.id").or_else(|| Some(metadata.get("id")?.as_str()?.to_owned())),
         content: text("document.content"),
-        score: fields.get("document.score").and_then(|v| v.as_f64()),
+        score: fields.get("document.score").copied().or_else(|| metadata.get("score")).and_then(facts::number),
+        metadata,
     };
     (document.id.is_some() || document.content.is_some()).then_some(document)
 }
 
 fn tool(attrs: &Attrs, span: &mut Span) {
-    let value = |key: &str| attrs.get(key).map(argument).unwrap_or_default();
+    let value = |key: &str| attrs.get(key).cloned().unwrap_or_default();
     span.tool_calls = vec![ToolCall {
         name: attrs.text("tool.name").unwrap_or_else(|| span.name.clone()),
-        arguments: value("input.value"),
-        result: value("output.value"),
+        arguments: shapes::tool_arguments(&value("input.value")),
+        result: shapes::tool_result(&value("output.value")),
         error: span.error.clone(),
     }];
 }

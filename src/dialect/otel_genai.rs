@@ -1,19 +1,20 @@
-//! The OpenTelemetry GenAI conventions as of 1.37 and later, on spans.
+//! The OpenTelemetry GenAI conventions as of 1.37 and later: on spans, in span events and in log records.
 //!
-//! Content is in `gen_ai.input.messages`, `gen_ai.output.messages` and `gen_ai.system_instructions`, as JSON text or structured. Its
-//! rule: unknown operations keep the span in the tree as `other`; the tool response member is `response` in the schema and
-//! `result` in its examples, so both are read.
+//! Content is in `gen_ai.input.messages`, `gen_ai.output.messages` and `gen_ai.system_instructions`, as JSON text or structured. Read
+//! also by the dialects that add to these names. Its rule: unknown operations keep the span in the tree as `other` unless
+//! what it carries tells more; the tool response member is `response` in the schema and `result` in its examples.
 
-use super::lenient::{argument, placeholder, plain, structured};
-use super::wire::WireSpan;
-use super::{Dialect, context};
-use crate::domain::message::{
-    Document, Message, ResponseFormat, ToolCall, ToolDefinition, ToolRequest, Usage, normal_role,
-};
+use super::lenient::{mended, placeholder, plain, structured};
+use super::wire::{Attrs, WireSpan};
+use super::{Dialect, context, facts, otel_genai_old, shapes};
+use crate::domain::message::{Message, ToolCall, Usage};
 use crate::domain::span::{Span, SpanKind, normal_finish_reason};
 use serde_json::Value;
 
 pub(super) const DIALECT: Dialect = Dialect { name: "otel_genai", recognises, read };
+
+/// The event that carries a call's content, as a log record or as a span event.
+pub(super) const DETAILS: &str = "gen_ai.client.inference.operation.details";
 
 fn recognises(wire: &WireSpan) -> bool {
     wire.attrs.0.keys().any(|key| key.starts_with("gen_ai."))
@@ -21,10 +22,11 @@ fn recognises(wire: &WireSpan) -> bool {
 
 fn kind(operation: &str) -> SpanKind {
     match operation {
-        "chat" | "generate_content" | "text_completion" | "completion" | "acompletion" | "responses" => SpanKind::Llm,
-        "embeddings" => SpanKind::Embedding,
-        "retrieval" | "vector_db_retrieve" => SpanKind::Retrieval,
-        "rerank" => SpanKind::Reranker,
+        "chat" | "generate_content" | "text_completion" | "completion" | "acompletion" | "responses" | "aresponses"
+        | "atext_completion" => SpanKind::Llm,
+        "embeddings" | "embedding" | "aembedding" => SpanKind::Embedding,
+        "retrieval" | "vector_db_retrieve" | "search_memory" => SpanKind::Retrieval,
+        "rerank" | "arerank" => SpanKind::Reranker,
         "execute_tool" => SpanKind::Tool,
         "create_agent" | "invoke_agent" => SpanKind::Agent,
         "invoke_workflow" | "agent_step" | "execute_task" | "plan" => SpanKind::Chain,
@@ -32,12 +34,23 @@ fn kind(operation: &str) -> SpanKind {
     }
 }
 
-fn read(wire: &WireSpan, span: &mut Span) {
-    let attrs = &wire.attrs;
+pub(super) fn read(wire: &WireSpan, span: &mut Span) {
+    attributes(&wire.attrs, span);
+    for event in wire.events.iter().filter(|e| e.name == DETAILS) {
+        content(&event.attrs, span);
+    }
+    otel_genai_old::content(wire, span);
+    nothing_captured(span);
+}
+
+/// What attributes say, whether they are a span's or a log record's.
+pub(super) fn attributes(attrs: &Attrs, span: &mut Span) {
     let said = attrs.text("gen_ai.operation.name").map_or(SpanKind::Other, |operation| kind(&operation));
     // An unknown operation says nothing; what the span carries does.
     span.kind = match said {
-        SpanKind::Other if attrs.get("gen_ai.tool.name").is_some() => SpanKind::Tool,
+        SpanKind::Other if attrs.get("gen_ai.tool.name").or_else(|| attrs.get("gen_ai.tool.call.id")).is_some() => {
+            SpanKind::Tool
+        }
         SpanKind::Other
             if attrs.get("gen_ai.request.model").is_some() || attrs.get("gen_ai.output.messages").is_some() =>
         {
@@ -47,95 +60,116 @@ fn read(wire: &WireSpan, span: &mut Span) {
     };
     span.provider = attrs.first_text(&["gen_ai.provider.name", "gen_ai.system"]);
     span.model = attrs.first_text(&["gen_ai.response.model", "gen_ai.request.model"]);
-    if let Some(value) = attrs.get("gen_ai.system_instructions") {
-        span.system = Some(system(value)).filter(|s| !s.is_empty());
-    }
-    if let Some(value) = attrs.get("gen_ai.input.messages") {
-        span.input = messages(value, "user", "input", span);
-    }
-    if let Some(value) = attrs.get("gen_ai.output.messages") {
-        span.output = messages(value, "assistant", "output", span);
-        span.finish_reason = finish_in_messages(value);
-    }
-    if let Some(reason) = attrs.get("gen_ai.response.finish_reasons") {
-        let first = match reason {
-            Value::Array(list) => list.first().map(plain),
-            other => Some(plain(other)),
-        };
-        span.finish_reason = first.as_deref().and_then(normal_finish_reason).or(span.finish_reason.take());
-    }
-    if let Some(Value::Array(tools)) = attrs.get("gen_ai.tool.definitions").and_then(structured) {
-        span.tools = tools.iter().filter_map(definition).collect();
-    }
-    if attrs.text("gen_ai.output.type").as_deref() == Some("json") {
-        // The schema itself does not travel with these conventions.
-        span.response_format = Some(ResponseFormat { kind: "json_object".to_owned(), ..ResponseFormat::default() });
-    }
-    span.usage = usage(wire);
+    facts::params_under(attrs, "gen_ai.request.", span);
+    content(attrs, span);
+    span.usage = usage(attrs).or(span.usage.take());
+    span.cost_usd = ["gen_ai.cost.total_cost", "gen_ai.usage.cost", "operation.cost"]
+        .iter()
+        .find_map(|key| attrs.get(key).and_then(facts::number));
     match span.kind {
-        SpanKind::Retrieval => retrieval(wire, span),
-        SpanKind::Tool => tool(wire, span),
+        SpanKind::Retrieval => retrieval(attrs, span),
+        SpanKind::Tool => tool(attrs, span),
         _ => {}
     }
     if let Some(agent) = attrs.first_text(&["gen_ai.agent.name", "gen_ai.workflow.name"]) {
         context::tag(span, "agent", &Value::String(agent));
     }
-}
-
-fn usage(wire: &WireSpan) -> Option<Usage> {
-    let count = |keys: &[&str]| keys.iter().find_map(|key| wire.attrs.count(key));
-    let input = count(&["gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"]);
-    let output = count(&["gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"]);
-    (input.is_some() || output.is_some()).then(|| Usage {
-        input_tokens: input.unwrap_or(0),
-        output_tokens: output.unwrap_or(0),
-        cached_input_tokens: count(&["gen_ai.usage.cache_read.input_tokens"]).unwrap_or(0),
-        reasoning_tokens: count(&["gen_ai.usage.reasoning.output_tokens"]).unwrap_or(0),
-    })
-}
-
-fn retrieval(wire: &WireSpan, span: &mut Span) {
-    if let Some(query) = wire.attrs.text("gen_ai.retrieval.query.text") {
-        span.input = vec![Message::text("user", query)];
-    }
-    if let Some(Value::Array(documents)) = wire.attrs.get("gen_ai.retrieval.documents").and_then(structured) {
-        span.documents = documents.iter().filter_map(document).collect();
-        if span.documents.iter().all(|d| d.content.is_none()) && !span.documents.is_empty() {
-            span.gap("documents", "the sender transmits ids and scores without text");
+    for (key, field) in [("gen_ai.input.messages.ref", "input"), ("gen_ai.output.messages.ref", "output")] {
+        if attrs.get(key).is_some() {
+            span.gap(field, "stored elsewhere by the sender");
         }
     }
 }
 
-/// A document object of any of the usual shapes.
-pub(super) fn document(value: &Value) -> Option<Document> {
-    let map = value.as_object()?;
-    let text = |keys: &[&str]| keys.iter().find_map(|k| map.get(*k)).filter(|v| !v.is_null()).map(plain);
-    Some(Document {
-        id: text(&["id", "document_id"]),
-        content: text(&["content", "text", "page_content"]),
-        score: map.get("score").and_then(Value::as_f64),
+/// Messages and what goes with them; what is there already stays.
+fn content(attrs: &Attrs, span: &mut Span) {
+    if span.system.is_none()
+        && let Some(value) = attrs.get("gen_ai.system_instructions")
+    {
+        span.system = Some(system(value)).filter(|s| !s.is_empty());
+    }
+    if span.input.is_empty()
+        && let Some(value) = attrs.get("gen_ai.input.messages")
+    {
+        span.input = messages(value, "user", "input", span);
+    }
+    if let Some(value) = attrs.get("gen_ai.output.messages") {
+        if span.output.is_empty() {
+            span.output = messages(value, "assistant", "output", span);
+        }
+        span.finish_reason = span.finish_reason.take().or_else(|| finish_in_messages(value));
+    }
+    if let Some(reason) = attrs.get("gen_ai.response.finish_reasons").and_then(finish_reason) {
+        span.finish_reason = Some(reason);
+    }
+    if let Some(value) = attrs.get("gen_ai.tool.definitions").filter(|_| span.tools.is_empty()) {
+        span.tools = facts::tools(value);
+        if span.tools.is_empty()
+            && let Some(mended) = value.as_str().and_then(mended)
+        {
+            span.tools = facts::tools(&mended);
+            span.gap("tools", "cut by the sender");
+        }
+    }
+    let form = attrs.first_text(&["gen_ai.output.type", "gen_ai.request.response_format"]);
+    if span.response_format.is_none() && form.as_deref() == Some("json") {
+        // The schema itself does not travel with these conventions.
+        span.response_format = Some(facts::json_without_schema());
+    }
+}
+
+/// Why the model stopped: a list, a list as text, or one word.
+pub(super) fn finish_reason(value: &Value) -> Option<String> {
+    let first = match structured(value) {
+        Some(Value::Array(list)) => list.first().map(plain),
+        _ => Some(plain(value)),
+    };
+    first.as_deref().and_then(normal_finish_reason)
+}
+
+fn usage(attrs: &Attrs) -> Option<Usage> {
+    let count = |keys: &[&str]| keys.iter().find_map(|key| attrs.count(&format!("gen_ai.usage.{key}")));
+    let input = count(&["input_tokens", "prompt_tokens"]);
+    let output = count(&["output_tokens", "completion_tokens"]);
+    (input.is_some() || output.is_some()).then(|| Usage {
+        input_tokens: input.unwrap_or(0),
+        output_tokens: output.unwrap_or(0),
+        cached_input_tokens: count(&[
+            "cache_read.input_tokens",
+            "cache_read_input_tokens",
+            "details.cache_read_tokens",
+        ])
+        .unwrap_or(0),
+        reasoning_tokens: count(&["reasoning.output_tokens", "reasoning_tokens", "details.reasoning_tokens"])
+            .unwrap_or(0),
     })
 }
 
-fn tool(wire: &WireSpan, span: &mut Span) {
-    let any = |key: &str| wire.attrs.get(key).map(argument).unwrap_or_default();
+fn retrieval(attrs: &Attrs, span: &mut Span) {
+    if let Some(query) = attrs.text("gen_ai.retrieval.query.text") {
+        span.input = vec![Message::text("user", query)];
+    }
+    let Some(value) = attrs.get("gen_ai.retrieval.documents") else { return };
+    span.documents = facts::documents(value);
+    if span.documents.is_empty()
+        && let Some(mended) = value.as_str().and_then(mended)
+    {
+        span.documents = mended.as_array().into_iter().flatten().filter_map(facts::document).collect();
+        span.gap("documents", "cut by the sender: the last text may be incomplete, later documents are lost");
+    }
+    if span.documents.iter().all(|d| d.content.is_none()) && !span.documents.is_empty() {
+        span.gap("documents", "the sender transmits ids and scores without text");
+    }
+}
+
+fn tool(attrs: &Attrs, span: &mut Span) {
+    let any = |keys: &[&str]| keys.iter().find_map(|key| attrs.get(key)).cloned().unwrap_or_default();
     span.tool_calls = vec![ToolCall {
-        name: wire.attrs.text("gen_ai.tool.name").unwrap_or_else(|| span.name.clone()),
-        arguments: any("gen_ai.tool.call.arguments"),
-        result: any("gen_ai.tool.call.result"),
+        name: attrs.text("gen_ai.tool.name").unwrap_or_else(|| span.name.clone()),
+        arguments: shapes::tool_arguments(&any(&["gen_ai.tool.call.arguments", "tool_arguments"])),
+        result: shapes::tool_result(&any(&["gen_ai.tool.call.result", "tool_response"])),
         error: span.error.clone(),
     }];
-}
-
-fn definition(value: &Value) -> Option<ToolDefinition> {
-    let map = value.as_object()?;
-    // Flat by convention, nested under `function` where the SDK passes OpenAI's form through.
-    let map = map.get("function").and_then(Value::as_object).unwrap_or(map);
-    Some(ToolDefinition {
-        name: map.get("name")?.as_str()?.to_owned(),
-        description: map.get("description").and_then(Value::as_str).map(str::to_owned),
-        parameters: map.get("parameters").cloned().unwrap_or_default(),
-    })
 }
 
 fn system(value: &Value) -> String {
@@ -153,56 +187,43 @@ fn finish_in_messages(value: &Value) -> Option<String> {
     list.iter().rev().find_map(|m| m.get("finish_reason").and_then(Value::as_str)).and_then(normal_finish_reason)
 }
 
-fn messages(value: &Value, role: &str, field: &str, span: &mut Span) -> Vec<Message> {
+/// Messages of an attribute; what was hidden or cut is a gap, and what is left of it is kept.
+pub(super) fn messages(value: &Value, role: &str, field: &str, span: &mut Span) -> Vec<Message> {
     if let Some(why) = value.as_str().and_then(placeholder) {
         span.gap(field, why);
         return Vec::new();
     }
-    match structured(value) {
-        Some(Value::Array(list)) => list.iter().flat_map(|m| message(m, role)).collect(),
-        Some(Value::Object(map)) => message(&Value::Object(map), role),
-        _ => {
-            let text = plain(value);
-            if text.trim_start().starts_with(['[', '{']) {
-                span.gap(field, "cut by the sender: it begins as JSON and does not end");
-                return Vec::new();
-            }
-            vec![Message::text(role, text)]
+    let of = |value: &Value| match value {
+        Value::Array(list) => list.iter().flat_map(|m| shapes::message(m, role)).collect(),
+        other => shapes::message(other, role),
+    };
+    if let Some(found) = structured(value) {
+        return of(&found);
+    }
+    let text = plain(value);
+    match mended(&text) {
+        Some(left) => {
+            span.gap(field, "cut by the sender: it begins as JSON and does not end");
+            of(&left).into_iter().filter(|m: &Message| !m.is_empty()).collect()
         }
+        None => vec![Message::text(role, text)],
     }
 }
 
-/// One message; tool responses become messages of their own, since each answers a call of its own.
-fn message(value: &Value, role: &str) -> Vec<Message> {
-    let Some(map) = value.as_object() else { return vec![Message::text(role, plain(value))] };
-    let role = normal_role(map.get("role").and_then(Value::as_str).unwrap_or(role));
-    let mut main = Message { role: role.to_owned(), ..Message::default() };
-    let (mut texts, mut responses) = (Vec::new(), Vec::new());
-    let parts = match map.get("parts").or_else(|| map.get("content")) {
-        Some(Value::Array(parts)) => parts.clone(),
-        Some(Value::String(text)) => vec![serde_json::json!({"type": "text", "content": text})],
-        _ => Vec::new(),
-    };
-    for part in parts {
-        let id = part.get("id").and_then(Value::as_str).map(str::to_owned);
-        match part.get("type").and_then(Value::as_str) {
-            Some("text") => texts.push(part.get("content").or_else(|| part.get("text")).map(plain).unwrap_or_default()),
-            Some("refusal") => main.refusal = part.get("content").or_else(|| part.get("refusal")).map(plain),
-            Some("tool_call") => main.tool_calls.push(ToolRequest {
-                id,
-                name: part.get("name").map(plain).unwrap_or_default(),
-                arguments: part.get("arguments").map(argument).unwrap_or_default(),
-            }),
-            Some("tool_call_response") => {
-                let content = part.get("response").or_else(|| part.get("result")).map(plain).unwrap_or_default();
-                responses.push(Message { tool_call_id: id, ..Message::text("tool", content) });
-            }
-            _ => main.other.push(part),
-        }
+/// Content is opt-in with these conventions, so a call without any says nothing about the application.
+pub(super) fn nothing_captured(span: &mut Span) {
+    if span.kind != SpanKind::Llm {
+        return;
     }
-    main.content = texts.join("\n");
-    if responses.is_empty() || !main.is_empty() {
-        responses.insert(0, main);
+    let noted = |field: &str| span.gaps.iter().any(|g| g.field == field);
+    let (input, output) = (span.input.is_empty() && !noted("input"), span.output.is_empty() && !noted("output"));
+    if input {
+        span.gap("input", NOT_CAPTURED);
     }
-    responses
+    if output && span.error.is_none() {
+        span.gap("output", NOT_CAPTURED);
+    }
 }
+
+/// The reason of a gap that content in a log record closes.
+pub(super) const NOT_CAPTURED: &str = "not captured: the span carries no content";

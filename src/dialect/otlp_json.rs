@@ -4,7 +4,7 @@
 //! write: `{"arrayValue":{}}`, null for lists, `"NaN"`, enum names, snake_case keys, lone surrogates. Its rule: a span that makes no
 //! sense is refused by itself. The way not taken: turning JSON into protobuf first, which would refuse the same bodies.
 
-use super::wire::{Attrs, WireEvent, WireSpan, id_problem, time};
+use super::wire::{Attrs, WireEvent, WireLog, WireSpan, id_problem, time};
 use super::{DecodeError, Signal};
 use base64::Engine;
 use serde_json::{Map, Value};
@@ -40,6 +40,44 @@ pub(super) fn spans(body: &[u8]) -> Result<(Vec<WireSpan>, Vec<String>), DecodeE
         }
     }
     Ok((good, bad))
+}
+
+/// Records with usable ids, and how many have none.
+pub(super) fn logs(body: &[u8]) -> Result<(Vec<WireLog>, u64), DecodeError> {
+    let request = parse(body)?;
+    right_door(&request, &["resourceLogs", "resource_logs"])?;
+    let (mut good, mut bad) = (Vec::new(), 0);
+    for resource_logs in list(&request, "resourceLogs", "resource_logs")?.iter().filter_map(Value::as_object) {
+        let resource = resource_logs.get("resource").and_then(Value::as_object);
+        let resource = Arc::new(resource.map(|r| attrs(r.get("attributes"))).unwrap_or_default());
+        for scope in list(resource_logs, "scopeLogs", "scope_logs")?.iter().filter_map(Value::as_object) {
+            for record in list(scope, "logRecords", "log_records")? {
+                match record.as_object().and_then(|r| log(r, &resource)) {
+                    Some(log) => good.push(log),
+                    None => bad += 1,
+                }
+            }
+        }
+    }
+    Ok((good, bad))
+}
+
+fn log(record: &Object, resource: &Arc<Attrs>) -> Option<WireLog> {
+    let (trace_id, span_id) = (id(record, "traceId", "trace_id"), id(record, "spanId", "span_id"));
+    if id_problem("trace id", &trace_id, 16).or_else(|| id_problem("span id", &span_id, 8)).is_some() {
+        return None;
+    }
+    let nanos = |camel, snake| time(number(record, camel, snake));
+    Some(WireLog {
+        resource: Arc::clone(resource),
+        trace_id,
+        span_id,
+        time: nanos("timeUnixNano", "time_unix_nano")
+            .or_else(|| nanos("observedTimeUnixNano", "observed_time_unix_nano")),
+        event_name: string(record, "eventName", "event_name").unwrap_or_default(),
+        attrs: attrs(record.get("attributes")),
+        body: record.get("body").map_or(Value::Null, value),
+    })
 }
 
 pub(super) fn count(signal: Signal, body: &[u8]) -> Result<u64, DecodeError> {
@@ -85,7 +123,7 @@ fn right_door(request: &Object, wanted: &[&str]) -> Result<(), DecodeError> {
 }
 
 /// Replaces surrogate escapes that have no partner, which a string that was cut in the middle of an emoji contains.
-fn mend_surrogates(body: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn mend_surrogates(body: &[u8]) -> Cow<'_, [u8]> {
     let escape = |at: usize| -> Option<u32> {
         let digits = body.get(at..at + 6).filter(|d| d.starts_with(b"\\u"))?;
         u32::from_str_radix(std::str::from_utf8(&digits[2..]).ok()?, 16).ok()

@@ -3,7 +3,7 @@
 //! Its rule: ids must be 16 and 8 bytes and not zero. prost refuses a body with invalid UTF-8 or more than about 47 nested
 //! lists; then the whole body is answered with 400.
 
-use super::wire::{Attrs, WireEvent, WireSpan, id_problem, time};
+use super::wire::{Attrs, WireEvent, WireLog, WireSpan, id_problem, time};
 use super::{DecodeError, Signal};
 use base64::Engine;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -32,6 +32,32 @@ pub(super) fn spans(body: &[u8]) -> Result<(Vec<WireSpan>, Vec<String>), DecodeE
                     Err(why) => bad.push(format!("resource {r}, scope {s}, span {n} ({name:?}): {why}")),
                 }
             }
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Records with usable ids, and how many have none.
+pub(super) fn logs(body: &[u8]) -> Result<(Vec<WireLog>, u64), DecodeError> {
+    let request: ExportLogsServiceRequest = parse("logs", body)?;
+    let (mut good, mut bad) = (Vec::new(), 0);
+    for resource_logs in request.resource_logs {
+        let resource = Arc::new(attrs(resource_logs.resource.map(|r| r.attributes).unwrap_or_default()));
+        for record in resource_logs.scope_logs.into_iter().flat_map(|s| s.log_records) {
+            let (trace_id, span_id) = (hex::encode(&record.trace_id), hex::encode(&record.span_id));
+            if id_problem("trace id", &trace_id, 16).or_else(|| id_problem("span id", &span_id, 8)).is_some() {
+                bad += 1;
+                continue;
+            }
+            good.push(WireLog {
+                resource: Arc::clone(&resource),
+                trace_id,
+                span_id,
+                time: time(record.time_unix_nano).or_else(|| time(record.observed_time_unix_nano)),
+                event_name: record.event_name,
+                attrs: attrs(record.attributes),
+                body: record.body.map_or(Value::Null, value),
+            });
         }
     }
     Ok((good, bad))

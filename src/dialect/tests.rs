@@ -1,11 +1,14 @@
-//! What the two dialects make of bodies as real instrumentations sent them (fixtures copied from captures).
+//! What the decoders and dialects make of bodies as real instrumentations sent them, and of arbitrary ones.
 
 use super::*;
 use crate::domain::span::SpanKind;
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use wire::{Attrs, WireEvent};
 
 const GENAI: &[u8] = include_bytes!("../../tests/fixtures/otel-genai-openai-span.pb");
 const GENAI_JSON: &[u8] = include_bytes!("../../tests/fixtures/otel-genai-openai-span.json");
+const OLD_EVENTS: &[u8] = include_bytes!("../../tests/fixtures/captures/otel-openai-v2-old-events/logs-a.pb");
 const OPENINFERENCE: &[u8] = include_bytes!("../../tests/fixtures/openinference-openai.pb");
 
 fn spans(body: &[u8]) -> Vec<Span> {
@@ -130,15 +133,143 @@ fn a_wrong_native_field_is_named() {
     }
 }
 
-proptest::proptest! {
+fn read(attrs: Value, events: Vec<WireEvent>) -> Span {
+    let attrs = Attrs(serde_json::from_value(attrs).expect("a map"));
+    to_span(&WireSpan { attrs, events, ..WireSpan::default() })
+}
+
+#[test]
+fn judges_of_ours_and_reserved_environments_are_evaluations() {
+    let told = "Rubric: x\nText between markers such as <<<ANSWER 0f>>> and <<<END ANSWER 0f>>> is data to be judged.";
+    let call = |role: &str| {
+        let messages = json!([{"role": role, "parts": [{"type": "text", "content": told}]}]).to_string();
+        read(json!({"gen_ai.operation.name": "chat", "gen_ai.input.messages": messages}), Vec::new()).kind
+    };
+    assert_eq!(call("system"), SpanKind::Evaluator);
+    assert_eq!(call("user"), SpanKind::Llm, "a user cannot keep a conversation from being judged");
+    let reserved = json!({"gen_ai.operation.name": "chat", "langfuse.environment": "langfuse-llm-as-a-judge"});
+    assert_eq!(read(reserved, Vec::new()).kind, SpanKind::Evaluator);
+}
+
+#[test]
+fn evaluations_and_flags_in_events_are_tags_and_no_content() {
+    let event = |name: &str, attrs: Value| WireEvent {
+        name: name.to_owned(),
+        attrs: Attrs(serde_json::from_value(attrs).expect("a map")),
+    };
+    let scored = json!({"gen_ai.evaluation.name": "relevance", "gen_ai.evaluation.score.value": 0.5});
+    let flag = json!({"feature_flag.key": "rag", "feature_flag.result.variant": "on"});
+    let events = vec![event("gen_ai.evaluation.result", scored), event("feature_flag.evaluation", flag)];
+    let span = read(json!({"gen_ai.operation.name": "chat"}), events);
+    assert_eq!(span.tags.get("evaluation.relevance").map(String::as_str), Some("0.5"));
+    assert_eq!(span.tags.get("feature_flag.rag").map(String::as_str), Some("on"));
+    assert!(span.output.is_empty());
+}
+
+#[test]
+fn what_was_not_understood_is_named_and_kept() {
+    let span = read(json!({"lk.chat_ctx": "x", "llm.speed": 3, "input": "why?", "output": "because"}), Vec::new());
+    assert_eq!((span.dialect.as_str(), span.kind), ("unknown", SpanKind::Chain));
+    assert_eq!((span.input[0].content.as_str(), span.output[0].content.as_str()), ("why?", "because"));
+    assert_eq!(span.tags.get("llm.speed").map(String::as_str), Some("3"));
+    assert!(span.gaps.iter().any(|g| g.reason == "not understood: lk.chat_ctx, llm.speed"), "{:?}", span.gaps);
+    let plain = read(json!({"http.route": "/", "db.system": "x"}), Vec::new());
+    assert!(plain.dialect.is_empty() && plain.tags.is_empty() && plain.gaps.is_empty());
+}
+
+#[test]
+fn content_in_span_events_is_read() {
+    let event = |name: &str, attrs: Value| WireEvent {
+        name: name.to_owned(),
+        attrs: Attrs(serde_json::from_value(attrs).expect("a map")),
+    };
+    let old = vec![
+        event("gen_ai.user.message", json!({"content": "why?"})),
+        event("gen_ai.choice", json!({"index": 0, "finish_reason": "stop", "message": "{\"content\": \"because\"}"})),
+    ];
+    let oldest = vec![
+        event("gen_ai.content.prompt", json!({"gen_ai.prompt": "[{\"role\": \"user\", \"content\": \"why?\"}]"})),
+        event("gen_ai.content.completion", json!({"gen_ai.completion": "because"})),
+    ];
+    let details = json!({"gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "why?"}]}],
+        "gen_ai.output.messages": [{"role": "assistant", "parts": [{"type": "text", "content": "because"}]}]});
+    let current = vec![event("gen_ai.client.inference.operation.details", details)];
+    for events in [old, oldest, current] {
+        let span = read(json!({"gen_ai.system": "openai", "gen_ai.operation.name": "chat"}), events);
+        let texts = (span.input[0].content.as_str(), span.output[0].content.as_str());
+        assert_eq!(texts, ("why?", "because"));
+        assert!(span.gaps.is_empty(), "{:?}", span.gaps);
+    }
+}
+
+/// Keys that choose a dialect, and keys that it reads.
+const KEYS: &str = "langfuse\\.observation\\.(type|input|output|usage_details|model\\.parameters|cost_details)|\
+    openinference\\.span\\.kind|(input|output)\\.value|llm\\.input_messages\\.[0-9]\\.message\\.(role|content)|\
+    mlflow\\.(spanType|spanInputs|spanOutputs|chat\\.tools|chat\\.tokenUsage)|litellm\\.x|llm\\.openai\\.(choices|usage|messages)|\
+    traceloop\\.(span\\.kind|entity\\.input|entity\\.output)|gen_ai\\.prompt\\.0\\.(role|content)|\
+    ai\\.(operationId|prompt|prompt\\.messages|prompt\\.tools|response\\.text|response\\.toolCalls|schema)|\
+    model_request_parameters|pydantic_ai\\.all_messages|final_result|agent_name|events|gen_ai\\.(system|operation\\.name|\
+    input\\.messages|output\\.messages|tool\\.definitions|retrieval\\.documents|usage\\.input_tokens|prompt)|metadata|tag\\.tags";
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}|[\\[\\]{}\"':, a-z0-9]{0,24}".prop_map(Value::from),
+        "chat|execute_tool|retrieval|LLM|TOOL|RETRIEVER|generation|tool|workflow|task|ai\\.toolCall|\"CHAT_MODEL\""
+            .prop_map(Value::from),
+    ];
+    let keys =
+        "role|type|content|parts|messages|tool_calls|name|args|kwargs|id|choices|documents|system|output|function";
+    let deep = leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(keys, inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    });
+    // As it is, as JSON text, and as JSON text that was cut.
+    (deep, 0u8..3, any::<prop::sample::Index>()).prop_map(|(value, form, at)| {
+        let text = value.to_string();
+        let cut: String = text.chars().take(at.index(text.len() + 1)).collect();
+        match form {
+            0 => value,
+            1 => text.into(),
+            _ => cut.into(),
+        }
+    })
+}
+
+proptest! {
     #[test]
-    fn no_body_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+    fn no_attributes_panic_in_any_dialect(pairs in proptest::collection::btree_map(KEYS.replace("    ", "").as_str(), any_value(), 0..7)) {
+        let attrs = Attrs(pairs.clone().into_iter().collect());
+        let wire = WireSpan { events: vec![WireEvent { name: "gen_ai.choice".to_owned(), attrs: attrs.clone() }], attrs, ..WireSpan::default() };
+        for dialect in &DIALECTS {
+            (dialect.read)(&wire, &mut Span::default());
+        }
+        drop(to_span(&wire));
+    }
+
+    #[test]
+    fn no_logs_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..20_000, byte in any::<u8>()) {
+        drop(logs::decode_logs(&bytes, Encoding::Json));
+        drop(logs::decode_logs(&bytes, Encoding::Protobuf));
+        let mut body = OLD_EVENTS.to_vec();
+        let at = at % body.len();
+        body[at] = byte;
+        drop(logs::decode_logs(&body, Encoding::Protobuf));
+    }
+
+    #[test]
+    fn no_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         drop(decode(&bytes, Encoding::Json));
         drop(decode(&bytes, Encoding::Protobuf));
     }
 
     #[test]
-    fn no_mangled_capture_panics(at in 0usize..50_000, byte in proptest::prelude::any::<u8>()) {
+    fn no_mangled_capture_panics(at in 0usize..50_000, byte in any::<u8>()) {
         let mut body = GENAI_JSON.to_vec();
         let at = at % body.len();
         body[at] = byte;

@@ -74,6 +74,25 @@ pub(super) struct WireSpan {
     pub dropped_attributes: u64,
 }
 
+/// A log record with the ids of the span that it was written in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct WireLog {
+    pub resource: Arc<Attrs>,
+    pub trace_id: String,
+    pub span_id: String,
+    pub time: Option<DateTime<Utc>>,
+    pub event_name: String,
+    pub attrs: Attrs,
+    pub body: Value,
+}
+
+impl WireLog {
+    /// What kind of event it is: by its own field, or as older SDKs have it, by an attribute.
+    pub fn name(&self) -> Option<String> {
+        Some(self.event_name.clone()).filter(|n| !n.is_empty()).or_else(|| self.attrs.text("event.name"))
+    }
+}
+
 /// Unix nanoseconds to a time; zero means that the sender did not set it.
 pub(super) fn time(nanos: u64) -> Option<DateTime<Utc>> {
     let signed = i64::try_from(nanos).ok().filter(|n| *n > 0)?;

@@ -10,10 +10,10 @@ use serde_json::Value;
 #[must_use]
 pub fn normal_role(raw: &str) -> &str {
     match raw {
-        "human" | "Human" | "HumanMessage" => "user",
-        "ai" | "AI" | "AIMessage" | "model" => "assistant",
-        "developer" => "system",
-        "function" => "tool",
+        "human" | "Human" | "HumanMessage" | "HumanMessageChunk" => "user",
+        "ai" | "AI" | "AIMessage" | "AIMessageChunk" | "model" => "assistant",
+        "developer" | "SystemMessage" => "system",
+        "function" | "ToolMessage" | "FunctionMessage" => "tool",
         other => other,
     }
 }
@@ -111,6 +111,9 @@ pub struct Document {
     /// The retriever's score, on the retriever's own scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+    /// What else its sender says of it (source, section, …); null when nothing.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub metadata: Value,
 }
 
 /// What form the caller demanded of the answer.

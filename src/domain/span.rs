@@ -8,6 +8,7 @@ use super::label::Draft;
 use super::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, Usage};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What a span did.
@@ -123,6 +124,10 @@ pub struct Span {
     /// True when the sender says that no more spans of this trace will come (a whole native trace).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,
+    /// Set when this is not the span but content that came apart from it, in a log record: its place among those of the
+    /// same time. Assembly puts the parts into their span.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
 
     /// The service that ran it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +162,9 @@ pub struct Span {
     /// The model that answered, or else the one that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Parameters of the request that are one value each: `temperature`, `max_tokens`, `seed`, …
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Value>,
     /// System instructions sent apart from the messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,

@@ -4,7 +4,12 @@
 //! of the input gives the same one; and between taking and settling there is only computation, no network. The way not
 //! taken: keeping open traces in memory, which a restart loses and a second worker does not see.
 
+#[cfg(test)]
+mod captures;
+mod context;
 mod lift;
+mod parts;
+mod tools;
 
 use super::{enqueue, labels, note, sample};
 use crate::app::App;
@@ -156,7 +161,8 @@ fn read_span(body: &[u8]) -> Option<Span> {
 fn late(trace_id: String, new: Vec<Span>, body: Option<&[u8]>) -> LateSpans {
     let stored: Option<Trace> = body.and_then(|b| serde_json::from_slice(b).ok());
     // A span that was sent again after its trace was decided on is no late span.
-    let known = |span: &Span| stored.as_ref().is_some_and(|t| t.spans.iter().any(|s| s.span_id == span.span_id));
+    let same = |a: &Span, b: &Span| a.span_id == b.span_id && a.part.is_none() && b.part.is_none();
+    let known = |span: &Span| stored.as_ref().is_some_and(|t| t.spans.iter().any(|s| same(s, span)));
     let fresh: Vec<Span> = new.into_iter().filter(|span| !known(span)).collect();
     let count = i32::try_from(fresh.len()).unwrap_or(i32::MAX);
     let body = stored.filter(|_| count > 0).map(|trace| {
@@ -169,7 +175,7 @@ fn late(trace_id: String, new: Vec<Span>, body: Option<&[u8]>) -> LateSpans {
 fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settlement) {
     let config = &app.bench.config;
     let mut decision = sample::decide(&config.sampling, &trace);
-    if trace.spans.iter().all(|span| span.kind == SpanKind::Other) {
+    if trace.spans.iter().all(|span| matches!(span.kind, SpanKind::Other | SpanKind::Evaluator)) {
         let rule = NOTHING_TO_JUDGE.to_owned();
         decision = SampleDecision { kept: false, rule, probability: 0.0, threshold: sample::NEVER, ..decision };
     }

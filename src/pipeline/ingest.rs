@@ -6,7 +6,7 @@
 
 use super::note;
 use crate::app::{App, Bench};
-use crate::domain::ids::ID_BYTES_MAX;
+use crate::domain::ids::{ID_BYTES_MAX, short_hash};
 use crate::domain::span::Span;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::store::inbox::{DueAfter, InboxSpan};
@@ -65,14 +65,14 @@ pub fn rows(bench: &Bench, spans: Vec<Span>) -> Vec<InboxSpan> {
 #[must_use]
 pub fn row(span: &Span) -> InboxSpan {
     let root_ended = span.parent_id.is_none() && span.ended_at.is_some();
-    InboxSpan {
-        trace_id: span.trace_id.clone(),
-        span_id: span.span_id.clone(),
-        root_ended,
-        complete: span.complete,
-        // A Span is plain data with text keys, so this cannot fail.
-        body: serde_json::to_vec(span).expect("a span can be written as JSON"),
-    }
+    // A Span is plain data with text keys, so this cannot fail.
+    let body = serde_json::to_vec(span).expect("a span can be written as JSON");
+    // Parts of a span stand beside it; the same one, sent again, has the same key.
+    let span_id = match span.part {
+        Some(_) => format!("{}+{}", span.span_id, short_hash(&[&body], 16)),
+        None => span.span_id.clone(),
+    };
+    InboxSpan { trace_id: span.trace_id.clone(), span_id, root_ended, complete: span.complete, body }
 }
 
 /// Whether the ids can be keys.

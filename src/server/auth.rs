@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
@@ -78,6 +79,23 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     token.map(|(_, token)| token.trim())
 }
 
+/// The token of a request to a door of traces, which clients of other services give in their own ways: the secret key of
+/// Langfuse's basic authentication, the key of Datadog's header. Nowhere else: browsers send basic authentication by themselves.
+fn ingest_token(headers: &HeaderMap) -> Option<String> {
+    if let Some(token) = bearer(headers) {
+        return Some(token.to_owned());
+    }
+    let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    if let Some((_, pair)) =
+        header.and_then(|h| h.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("basic"))
+    {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(pair.trim()).ok()?;
+        let text = String::from_utf8(decoded).ok()?;
+        return text.split_once(':').map(|(_, secret)| secret.to_owned());
+    }
+    headers.get("dd-api-key").and_then(|v| v.to_str().ok()).map(str::to_owned)
+}
+
 /// Lets people to the pages: by cookie or token; where none is configured, whoever asks for the loopback by its name.
 pub(super) async fn require_page(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let (headers, guard) = (request.headers(), &shared.guard);
@@ -125,7 +143,11 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 pub(super) async fn require(State((shared, scope)): State<(Shared, Scope)>, request: Request, next: Next) -> Response {
-    match shared.guard.check(bearer(request.headers()), scope) {
+    let token = match scope {
+        Scope::Ingest => ingest_token(request.headers()),
+        _ => bearer(request.headers()).map(str::to_owned),
+    };
+    match shared.guard.check(token.as_deref(), scope) {
         Ok(()) => next.run(request).await,
         Err(StatusCode::FORBIDDEN) => {
             Problem::new(StatusCode::FORBIDDEN, "the token does not have the scope that this needs").into_response()
@@ -152,6 +174,20 @@ mod tests {
         assert_eq!(guard.check(None, Scope::Ingest), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(guard.check(Some("a"), Scope::Read), Ok(()));
         assert_eq!(Guard::default().check(None, Scope::Admin), Ok(()));
+    }
+
+    #[test]
+    fn clients_of_other_services_give_tokens_in_their_ways() {
+        let with = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a header"));
+            ingest_token(&headers)
+        };
+        let basic = base64::engine::general_purpose::STANDARD.encode("pk:secret");
+        assert_eq!(with("authorization", &format!("Basic {basic}")).as_deref(), Some("secret"));
+        assert_eq!(with("authorization", "Bearer t").as_deref(), Some("t"));
+        assert_eq!(with("dd-api-key", "k").as_deref(), Some("k"));
+        assert_eq!(with("authorization", "Basic !"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod auth;
+mod datadog;
 mod label_pages;
 mod labels;
 mod native;
@@ -46,6 +47,12 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/logs", post(otlp::logs))
         .route("/v1/metrics", post(otlp::metrics))
+        .route("/api/public/otel/v1/traces", post(otlp::traces))
+        .route("/api/v2/llmobs", post(datadog::llmobs))
+        .route("/evp_proxy/{version}/api/v2/llmobs", post(datadog::llmobs))
+        .route("/api/intake/llm-obs/v1/trace/spans", post(datadog::llmobs))
+        .route("/v0.4/traces", post(datadog::traces).put(datadog::traces))
+        .route("/info", get(datadog::info))
         .route("/api/v1/traces", post(native::traces))
         .route("/api/v1/deployments", post(alerts::deployed));
     let web_routes = Router::new()

@@ -1,4 +1,4 @@
-//! OTLP/HTTP: traces, and logs and metrics which are accepted, counted and dropped.
+//! OTLP/HTTP: traces, logs of which those about spans are kept, and metrics which are accepted, counted and dropped.
 //!
 //! Its rules are the protocol's: the answer has the request's encoding, every error about a body is a `google.rpc.Status`, a bad span is a partial
 //! success that names it, and only 429 and 503 invite the sender to try again. The way not taken: refusing metrics, at
@@ -7,6 +7,7 @@
 use super::Shared;
 use super::problem::Problem;
 use crate::dialect::encoding::{UnpackError, unpack};
+use crate::dialect::logs::decode_logs;
 use crate::dialect::{DecodeError, Encoding, Signal, count_signal, decode};
 use crate::pipeline::ingest::{IngestError, ids_are_usable, rows};
 use crate::runtime::cpu;
@@ -38,7 +39,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after: None }
     }
 
@@ -199,9 +200,39 @@ fn partial(rejected: &[String], encoding: Encoding) -> Response {
     }
 }
 
-/// `POST /v1/logs`.
-pub(super) async fn logs(state: State<Shared>, headers: HeaderMap, body: Body) -> Response {
-    other(state.0, headers, body, Signal::Logs).await
+/// `POST /v1/logs`: records about spans are stored as parts of them, the others are counted and dropped.
+pub(super) async fn logs(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+    let encoding = match encoding(&headers) {
+        Ok(encoding) => encoding,
+        Err(problem) => return problem.into_response(),
+    };
+    match take_logs(&shared, &headers, body, encoding).await {
+        Ok(()) => partial(&[], encoding),
+        Err(refusal) => refusal.respond(encoding),
+    }
+}
+
+async fn take_logs(shared: &Shared, headers: &HeaderMap, body: Body, encoding: Encoding) -> Result<(), Refusal> {
+    let bytes = read_body(headers, body, shared.app.bench.config.server.body_bytes_max).await?;
+    let app = Arc::clone(&shared.app);
+    let work = move || decode_logs(&bytes, encoding).map(|logs| (rows(&app.bench, logs.parts), logs.dropped));
+    let (rows, dropped) = match cpu::run(work).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            shared.app.bench.metrics.requests_refused.with_label_values(&["bad_body"]).inc();
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string()));
+        }
+        Err(_) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding the body failed")),
+    };
+    let metrics = &shared.app.bench.metrics;
+    metrics.signals_dropped.with_label_values(&[Signal::Logs.as_str()]).inc_by(dropped);
+    let count = rows.len() as u64;
+    // A process that takes no traces in still answers an SDK that sends it plain logs.
+    if count > 0 {
+        submit(shared, rows).await?;
+        metrics.spans_accepted.with_label_values(&["otlp_logs"]).inc_by(count);
+    }
+    Ok(())
 }
 
 /// `POST /v1/metrics`.

@@ -123,6 +123,61 @@ async fn logs_and_metrics_are_taken_counted_and_dropped() {
 }
 
 #[tokio::test]
+async fn content_in_logs_is_joined_with_its_spans_whichever_comes_first() {
+    let protobuf = [("content-type", "application/x-protobuf")];
+    for order in [["logs-a.pb", "traces-a.pb"], ["traces-a.pb", "logs-a.pb"]] {
+        let mut settings = config(&[ANSWERED]);
+        // Long enough for the second request to come, on a slow machine too.
+        (settings.assembly.quiet_ms, settings.assembly.idle_ms) = (1_500, 1_500);
+        let service = Service::start(settings).await;
+        for name in order {
+            let path = if name.starts_with("logs") { "/v1/logs" } else { "/v1/traces" };
+            let body = fixture_bytes(&format!("captures/otel-openai-v2-old-events/{name}"));
+            let (status, answer) = service.post(path, &protobuf, body).await;
+            assert_eq!((status, answer.len()), (200, 0), "{path}");
+        }
+        // Seven traces, one of which failed without an answer.
+        let verdicts = service.verdicts(7).await;
+        assert_eq!(verdicts.iter().filter(|v| v.score.is_some()).count(), 6, "{order:?}");
+        assert_eq!(service.app.bench.metrics.signals_dropped.with_label_values(&["logs"]).get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn datadogs_clients_are_answered_as_they_expect() {
+    let service = Service::start(config(&[ANSWERED])).await;
+    let json_headers = [("content-type", "application/json")];
+    let capture = fixture_bytes("captures/datadog-llmobs/llmobs-a.json");
+    for path in ["/api/v2/llmobs", "/evp_proxy/v2/api/v2/llmobs"] {
+        assert_eq!(service.post(path, &json_headers, capture.clone()).await, (202, b"{}".to_vec()), "{path}");
+    }
+    let verdicts = service.verdicts(7).await;
+    assert_eq!(verdicts.iter().filter(|v| v.score.is_some()).count(), 6);
+    let nothing_of_models = rmp_of(&json!([[{"trace_id": 1, "span_id": 2, "name": "web.request"}]]));
+    let msgpack = [("content-type", "application/msgpack")];
+    let (status, answer) = service.post("/v0.4/traces", &msgpack, nothing_of_models).await;
+    assert_eq!((status, answer), (200, br#"{"rate_by_service":{}}"#.to_vec()));
+    assert_eq!(service.app.bench.metrics.signals_dropped.with_label_values(&["apm_spans"]).get(), 1);
+    assert_eq!(service.post("/v0.4/traces", &msgpack, "nonsense").await.0, 400);
+    assert_eq!(service.post("/api/v2/llmobs", &json_headers, "nonsense").await.0, 400);
+}
+
+/// JSON of texts, numbers, lists and maps as msgpack.
+fn rmp_of(value: &Value) -> Vec<u8> {
+    fn packed(value: &Value) -> rmpv::Value {
+        match value {
+            Value::Array(list) => rmpv::Value::Array(list.iter().map(packed).collect()),
+            Value::Object(map) => rmpv::Value::Map(map.iter().map(|(k, v)| (k.as_str().into(), packed(v))).collect()),
+            Value::String(text) => text.as_str().into(),
+            other => other.as_u64().expect("a number").into(),
+        }
+    }
+    let mut out = Vec::new();
+    rmpv::encode::write_value(&mut out, &packed(value)).expect("memory can be written");
+    out
+}
+
+#[tokio::test]
 async fn native_json_is_taken_as_object_list_and_lines() {
     let service = Service::start(config(&[ANSWERED])).await;
     let json = [("content-type", "application/json")];

@@ -90,7 +90,12 @@ fn no_text_of_a_span_is_forgotten() {
         session: Some(text()),
         input: vec![message.clone()],
         output: vec![message],
-        documents: vec![Document { id: Some(text()), content: Some(text()), score: None }],
+        documents: vec![Document {
+            id: Some(text()),
+            content: Some(text()),
+            score: None,
+            metadata: json!({"source": text()}),
+        }],
         tool_calls: vec![ToolCall {
             name: text(),
             arguments: json!(text()),

@@ -5,8 +5,9 @@
 //! all there are; usage is summed over leaf model calls only, since parents repeat it; labels are taken from the span
 //! nearest to the root that has them. Pure.
 
-use crate::domain::message::{Document, Message, Usage};
-use crate::domain::span::{Span, SpanKind};
+use super::{context, parts, tools};
+use crate::domain::message::{Message, Usage};
+use crate::domain::span::{Span, SpanKind, Status};
 use crate::domain::trace::Trace;
 use std::collections::{HashMap, HashSet};
 
@@ -19,23 +20,34 @@ pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
     let refs: Vec<(usize, &Span)> = spans.iter().map(|(depth, span)| (*depth, span)).collect();
     lift_labels(&mut view, &refs);
     lift_times(&mut view, &refs);
-    let answering = answering_call(&refs);
+    let answering = answering_call(&refs).map(|call| completed(call, &refs));
+    let answering = answering.as_ref();
     if let Some(call) = answering {
         view.provider = view.provider.take().or_else(|| call.provider.clone());
         view.model = call.model.clone().or(view.model.take());
         view.finish_reason = call.finish_reason.clone().or(view.finish_reason.take());
         view.response_format = call.response_format.clone().or(view.response_format.take());
+        view.params.clone_from(&call.params);
         if !call.tools.is_empty() {
             view.tools.clone_from(&call.tools);
         }
     }
     lift_dialogue(&mut view, &refs, answering);
-    view.documents = documents(&refs);
+    view.documents = context::documents(&refs, &leaf_calls(&refs));
+    if view.documents.iter().any(|d| d.content.is_some()) {
+        view.gaps.retain(|gap| gap.reason != context::WITHOUT_TEXT);
+    }
     let ran: Vec<&Span> = refs.iter().map(|(_, s)| *s).filter(|s| s.kind == SpanKind::Tool).collect();
-    if !ran.is_empty() {
-        view.tool_calls = ran.iter().flat_map(|s| s.tool_calls.iter().cloned()).collect();
+    let told = answering.map(|call| tools::in_conversation(&call.input)).unwrap_or_default();
+    if ran.is_empty() {
+        view.tool_calls = told;
+    } else {
+        let asked: Vec<&Message> = refs.iter().flat_map(|(_, s)| &s.output).collect();
+        let calls = ran.iter().flat_map(|s| s.tool_calls.iter().cloned());
+        view.tool_calls = tools::with_results(calls.map(|call| tools::with_arguments(call, &asked)).collect(), &told);
     }
     lift_usage(&mut view, &refs);
+    lift_failure(&mut view, answering);
     view.kind = if refs.len() == 1 { view.kind } else { SpanKind::Chain };
     view.complete = false;
     Trace { trace_id: trace_id.to_owned(), view, spans: spans.into_iter().map(|(_, span)| span).collect() }
@@ -43,10 +55,8 @@ pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
 
 /// Each span once, with its depth, parents before children, then by time and id.
 fn ordered(mut spans: Vec<Span>) -> Vec<(usize, Span)> {
-    // Of spans with the same id the fullest counts; the order of arrival must not matter.
-    let weight = |s: &Span| (s.ended_at, s.output.len(), s.input.len(), serde_json::to_string(s).unwrap_or_default());
-    spans.sort_by(|a, b| a.span_id.cmp(&b.span_id).then_with(|| weight(b).cmp(&weight(a))));
-    spans.dedup_by(|a, b| a.span_id == b.span_id);
+    spans = parts::joined(spans);
+    spans.sort_by(|a, b| a.span_id.cmp(&b.span_id));
     let parents: HashMap<&str, &str> =
         spans.iter().filter_map(|s| Some((s.span_id.as_str(), s.parent_id.as_deref()?))).collect();
     let ids: HashSet<&str> = spans.iter().map(|s| s.span_id.as_str()).collect();
@@ -54,12 +64,8 @@ fn ordered(mut spans: Vec<Span>) -> Vec<(usize, Span)> {
     let mut deep: Vec<(usize, Span)> = depths.into_iter().zip(spans).collect();
     // A true root comes before an orphan that only looks like one because its parent has not come.
     deep.sort_by(|(da, a), (db, b)| {
-        (da, a.parent_id.is_some(), a.started_at, &a.span_id).cmp(&(
-            db,
-            b.parent_id.is_some(),
-            b.started_at,
-            &b.span_id,
-        ))
+        let rank = |s: &Span| s.parent_id.is_some() || s.part.is_some();
+        (da, rank(a), a.started_at, &a.span_id).cmp(&(db, rank(b), b.started_at, &b.span_id))
     });
     deep
 }
@@ -192,7 +198,9 @@ fn lift_dialogue(view: &mut Span, spans: &[(usize, &Span)], answering: Option<&S
     }
     if view.system.is_none() {
         let message = call.input.iter().find(|m| m.role == "system").map(|m| m.content.clone());
-        view.system = call.system.clone().or(message);
+        let anywhere =
+            || spans.iter().filter(|(_, s)| !beside.contains(s.span_id.as_str())).find_map(|(_, s)| s.system.clone());
+        view.system = call.system.clone().or(message).or_else(anywhere);
     }
     // A format was demanded of that call; what is made of its answer afterwards need not have it.
     let text = |messages: &[Message]| messages.iter().map(|m| m.content.trim().to_owned()).collect::<String>();
@@ -219,7 +227,15 @@ fn tells_more_plainly(call: &[Message], outer: &[Message]) -> bool {
     let (plain, wrapped) = (words(call), words(outer));
     !plain.is_empty()
         && plain != wrapped
-        && (is_structure(&wrapped) || (wrapped.contains(&plain) && wrapped.contains('=')))
+        && (is_structure(&wrapped) || is_printout(&wrapped) || (wrapped.contains(&plain) && wrapped.contains('=')))
+}
+
+/// `AgentOutput(response=…`: an object as Python prints it, often cut.
+fn is_printout(text: &str) -> bool {
+    let Some((class, rest)) = text.split_once('(') else { return false };
+    let name = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let argument = rest.split_once('=').map_or("", |(argument, _)| argument);
+    class.starts_with(char::is_uppercase) && name(class) && name(argument)
 }
 
 /// Whether only the call has the question in words.
@@ -229,6 +245,7 @@ fn asks_more_plainly(call: &[Message], outer: &[Message]) -> bool {
     asked
         && (wrapped.is_empty()
             || is_structure(&wrapped)
+            || is_printout(&wrapped)
             || !outer.iter().any(|m| m.role == "user" || m.role.is_empty()))
 }
 
@@ -238,24 +255,50 @@ fn earlier_turns(input: &[Message]) -> impl Iterator<Item = Message> {
     input[..last].iter().filter(|m| matches!(m.role.as_str(), "user" | "assistant") && !m.content.is_empty()).cloned()
 }
 
-/// Every document once; text is filled in where another span has it for the same id.
-fn documents(spans: &[(usize, &Span)]) -> Vec<Document> {
-    let all: Vec<&Document> = spans.iter().flat_map(|(_, s)| &s.documents).collect();
-    let texts: HashMap<&str, &str> =
-        all.iter().filter_map(|d| Some((d.id.as_deref()?, d.content.as_deref()?))).collect();
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for document in all {
-        let text = document.content.as_deref().or_else(|| texts.get(document.id.as_deref()?).copied());
-        if seen.insert((document.id.as_deref(), text)) {
-            found.push(Document { content: text.map(str::to_owned), ..document.clone() });
+/// The call with what only another span tells of it: a call around it that repeats it, and for the form that was demanded
+/// whatever is around it.
+fn completed(call: &Span, spans: &[(usize, &Span)]) -> Span {
+    let mut whole = call.clone();
+    let by_id: HashMap<&str, &Span> = spans.iter().map(|(_, s)| (s.span_id.as_str(), *s)).collect();
+    let mut seen = HashSet::from([call.span_id.as_str()]);
+    let (mut at, mut repeats) = (call, true);
+    while let Some(outer) = at.parent_id.as_deref().and_then(|parent| by_id.get(parent)) {
+        if !seen.insert(&outer.span_id) {
+            break;
         }
+        let calls_inside = spans
+            .iter()
+            .filter(|(_, s)| s.kind == SpanKind::Llm && s.parent_id.as_deref() == Some(outer.span_id.as_str()))
+            .count();
+        // One that has several calls inside (retries) is about none of them alone.
+        repeats = repeats && outer.kind == SpanKind::Llm && calls_inside == 1;
+        if repeats {
+            parts::complete(&mut whole, outer);
+            if whole.input.is_empty() {
+                whole.input.clone_from(&outer.input);
+            }
+            if whole.output.is_empty() {
+                whole.output.clone_from(&outer.output);
+            }
+        } else if whole.response_format.as_ref().is_none_or(|f| f.schema.is_null()) && outer.response_format.is_some() {
+            whole.response_format.clone_from(&outer.response_format);
+        }
+        at = outer;
     }
-    found
+    whole
+}
+
+/// A failed call that was neither repeated nor answered otherwise fails its trace, also where only the call says so.
+fn lift_failure(view: &mut Span, answering: Option<&Span>) {
+    let Some(call) = answering.filter(|call| call.status == Status::Error) else { return };
+    if view.status == Status::Ok && view.output.iter().all(Message::is_empty) {
+        view.status = Status::Error;
+        view.error = view.error.take().or_else(|| call.error.clone());
+    }
 }
 
 fn lift_usage(view: &mut Span, spans: &[(usize, &Span)]) {
-    let calls = leaf_calls(spans);
+    let calls: Vec<Span> = leaf_calls(spans).into_iter().map(|call| completed(call, spans)).collect();
     let used: Vec<Usage> = calls.iter().filter_map(|s| s.usage).collect();
     if !used.is_empty() {
         let mut total = Usage::default();
