@@ -39,9 +39,9 @@ pub fn svg() -> String {
     let (days, alarm, raised) = simulate();
     let y = |rate: f64| TOP + (0.95 - rate) / 0.17 * HEIGHT;
     let x = |day: f64| LEFT + day / f64::from(DAYS) * WIDTH;
-    let mut out = format!(
+    let mut out = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 960 390\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"960\" height=\"390\" fill=\"white\"/>\n"
+         <rect width=\"960\" height=\"390\" fill=\"white\"/>\n",
     );
     let mut add = |line: String| writeln!(out, "{line}").expect("a String can be written");
     for percent in [80, 85, 90, 95] {
@@ -88,7 +88,7 @@ fn simulate() -> (Vec<Day>, Alarm, DateTime<Utc>) {
     let rules = Rules { alpha_scan: ALPHA, warm_up_days: 14, ..Rules::default() };
     let (mut stream, mut days, mut found) = (Stream::default(), Vec::new(), None);
     for day in 0..DAYS {
-        let mut passed = 0;
+        let mut count = 0;
         for n in 0..A_DAY {
             let at = DateTime::UNIX_EPOCH + Duration::days(day.into()) + Duration::milliseconds(86_400 * i64::from(n));
             if n % 42 == 0 && found.is_none() {
@@ -99,10 +99,10 @@ fn simulate() -> (Vec<Day>, Alarm, DateTime<Utc>) {
             }
             let rate = if day < DROP_AFTER { RATES.0 } else { RATES.1 };
             let passes = draws.random_bool(rate);
-            passed += i32::from(passes);
+            count += i32::from(passes);
             stream.add(&Score::new(at, if passes { 0.0 } else { 1.0 })).expect("a valid score");
         }
-        let rate = f64::from(passed) / f64::from(A_DAY);
+        let rate = f64::from(count) / f64::from(A_DAY);
         let band = wilson(rate, f64::from(A_DAY), Level::P95).expect("a valid rate");
         days.push(Day { rate, low: band.low, high: band.high });
     }

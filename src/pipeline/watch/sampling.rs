@@ -12,6 +12,7 @@ use crate::stats::sample_ratio::{ALARM_AT, SampleRatio};
 use crate::store::watch::Kept;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What the prior weighs: deviations of a few points are looked for.
 const CONCENTRATION: f64 = 100.0;
@@ -29,11 +30,13 @@ fn mismatches(hours: &[Kept], (since, now): (DateTime<Utc>, DateTime<Utc>)) -> R
     for hour in hours {
         let (seen, kept) = (hour.seen as f64, hour.kept as f64);
         let key = (hour.rule.as_str(), hour.probability.to_bits());
-        if !rates.contains_key(&key) {
-            let ratio = SampleRatio::new(2, CONCENTRATION)?;
-            rates.insert(key, Counted { ratio, best: 0.0, sums: [0.0; 3] });
-        }
-        let Some(counted) = rates.get_mut(&key) else { continue };
+        let counted = match rates.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let ratio = SampleRatio::new(2, CONCENTRATION)?;
+                new.insert(Counted { ratio, best: 0.0, sums: [0.0; 3] })
+            }
+        };
         let log_e = counted.ratio.update(&[kept, seen - kept], &[hour.probability, 1.0 - hour.probability])?;
         // What has reached its level has, whatever comes after it.
         counted.best = counted.best.max(log_e);

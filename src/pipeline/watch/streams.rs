@@ -64,6 +64,9 @@ impl Slice {
     }
 }
 
+/// What is tested, and what the evidence says.
+type VersionTests = Vec<(Dimension, VersionFinding)>;
+
 /// A stream's state, as it is stored.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -77,7 +80,7 @@ pub(super) struct State {
     dropped_to: Option<f64>,
     /// The version tests of the last look, and the numbers that they were made with; anew when verdicts have come.
     #[serde(skip)]
-    tested: Option<([u64; 3], Vec<(Dimension, VersionFinding)>)>,
+    tested: Option<([u64; 3], VersionTests)>,
 }
 
 /// A version test of a stream.
@@ -355,7 +358,7 @@ impl State {
     }
 
     /// Each version against those before it; computed anew only when something has come, since it costs milliseconds.
-    fn version_tests(&mut self, rules: &Rules) -> Result<Vec<(Dimension, VersionFinding)>, Invalid> {
+    fn version_tests(&mut self, rules: &Rules) -> Result<VersionTests, Invalid> {
         let numbers = [rules.delta, rules.alpha_version, self.scan.phi()].map(f64::to_bits);
         if let Some((_, tested)) = self.tested.as_ref().filter(|(with, _)| *with == numbers) {
             return Ok(tested.clone());
