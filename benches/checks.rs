@@ -38,7 +38,12 @@ fn answered(rng: &mut StdRng) -> Trace {
     let answer = format!("{} {}", copied.join(" "), words(rng, 80));
     trace.view.input = vec![Message::text("user", words(rng, 20))];
     trace.view.output = vec![Message::text("assistant", answer)];
-    trace.view.documents = vec![Document { id: Some("doc-1".to_owned()), content: Some(context), score: Some(0.8) }];
+    trace.view.documents = vec![Document {
+        id: Some("doc-1".to_owned()),
+        content: Some(context),
+        score: Some(0.8),
+        ..Document::default()
+    }];
     trace
 }
 
