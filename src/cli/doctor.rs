@@ -229,7 +229,10 @@ async fn judges(config: &Config, findings: &mut Findings) {
             Ok(r) => findings.say(
                 what,
                 true,
-                format!("{base} answers {} to /models, which not every server has", r.status()),
+                format!(
+                    "{base} answers {} to /models, which not every server has; does base_url end in /v1?",
+                    r.status()
+                ),
             ),
             Err(_) => findings.say(what, false, format!("{base} does not answer; check judges.{name}.base_url")),
         }

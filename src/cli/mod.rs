@@ -93,12 +93,24 @@ impl Context {
     }
 }
 
+/// `assize … | head` ends when head has had enough, and is no crash.
+fn quiet_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.to_string().contains("failed printing to stdout: Broken pipe") {
+            std::process::exit(0);
+        }
+        usual(info);
+    }));
+}
+
 /// Exit code for input that cannot be used.
 const BAD_INPUT: u8 = 2;
 
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    quiet_when_nobody_reads();
     let cli = Cli::parse();
     // The file that lies here is meant, unless another is named: then every command sees what the service sees.
     let here = PathBuf::from("assize.toml");

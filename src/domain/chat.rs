@@ -95,7 +95,7 @@ pub enum ChatError {
         retry_after: Option<Duration>,
     },
     /// 401, 402, 403, 404 or a spent quota: nothing is wrong with the request, somebody must repair the account.
-    #[error("unusable: the endpoint answered {status}: {code}; check the judge's key, model and quota")]
+    #[error("unusable: the endpoint answered {status}: {code}; check the judge's base_url, key, model and quota")]
     Unusable {
         /// The HTTP status.
         status: u16,

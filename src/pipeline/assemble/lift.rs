@@ -39,8 +39,11 @@ pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
     }
     let ran: Vec<&Span> = refs.iter().map(|(_, s)| *s).filter(|s| s.kind == SpanKind::Tool).collect();
     let told = answering.map(|call| tools::in_conversation(&call.input)).unwrap_or_default();
-    if ran.is_empty() {
+    if ran.is_empty() && view.tool_calls.is_empty() {
         view.tool_calls = told;
+    } else if ran.is_empty() {
+        // The root's own, as a trace of a single span has them.
+        view.tool_calls = tools::with_results(std::mem::take(&mut view.tool_calls), &told);
     } else {
         let asked: Vec<&Message> = refs.iter().flat_map(|(_, s)| &s.output).collect();
         let calls = ran.iter().flat_map(|s| s.tool_calls.iter().cloned());
@@ -318,6 +321,17 @@ mod tests {
     use super::*;
     use crate::dialect::{Encoding, decode};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_trace_of_one_span_keeps_its_tool_calls_with_their_results() {
+        let native = serde_json::json!({
+            "trace_id": "t", "input": "Where is order 4711?", "output": "It is in transit.",
+            "tool_calls": [{"name": "order_status", "arguments": {"id": "4711"}, "result": {"status": "in transit"}}],
+        });
+        let spans = crate::dialect::native::spans(&native).expect("valid");
+        let calls = assemble("t", spans).view.tool_calls;
+        assert_eq!((calls.len(), calls[0].result["status"].as_str()), (1, Some("in transit")));
+    }
 
     fn traces(body: &[u8]) -> Vec<Trace> {
         let mut groups: HashMap<String, Vec<Span>> = HashMap::new();
