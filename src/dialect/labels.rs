@@ -6,6 +6,7 @@
 //! vendor's payload; what they call the same thing is a synonym here. `docs/labels.md` lists them all.
 
 use super::lenient::plain;
+use super::units;
 use super::wire::{Attrs, WireSpan};
 use crate::domain::label::{Draft, Said, Source};
 use crate::domain::span::Span;
@@ -93,6 +94,26 @@ pub fn label(value: &Value) -> Result<Draft, String> {
             .map(|id| id.parse().map_err(|_| "`batch_id` is not an id that `labels queue` gave".to_owned()))
             .transpose()?,
     })
+}
+
+/// The labels of a JSON body with their lines; what cannot be read stands at its line with the reason.
+#[must_use]
+pub fn drafts(body: &[u8], by_line: bool) -> Vec<(usize, Result<Draft, String>)> {
+    let mut found = Vec::new();
+    let error = units::each(body, by_line, &mut |line, unit| match unit.and_then(|value| labels(&value)) {
+        Ok(drafts) => {
+            found.extend(drafts.into_iter().map(|draft| (line, Ok(draft))));
+            true
+        }
+        Err(why) => {
+            found.push((line, Err(why)));
+            false
+        }
+    });
+    match error {
+        Some((line, why)) => vec![(line, Err(why))],
+        None => found,
+    }
 }
 
 /// Reads what stands in a file or body of labels: a label, or a native trace with its labels; of a trace without any, none.

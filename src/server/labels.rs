@@ -7,27 +7,25 @@ use super::native::{by_line, named};
 use super::otlp::{Refusal, read_body};
 use super::problem::Problem;
 use super::{Shared, read};
-use crate::dialect::{labels, units};
-use crate::domain::label::{Draft, Label, Source, Untimed};
+use crate::dialect::labels;
+use crate::domain::label::{Label, Source, Untimed};
 use crate::pipeline::labels::{Book, import};
 use crate::runtime::cpu;
 use crate::store::labels::LabelFilter;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-type Drafts = Vec<(usize, Result<Draft, String>)>;
-
 /// `POST /api/v1/labels`: one label, a list, or one a line.
 pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let limit = shared.app.bench.config.server.body_bytes_max;
     let bytes = read_body(&headers, body, limit).await.map_err(Refusal::into_problem)?;
     let lines = by_line(&headers);
-    let drafts = cpu::run(move || drafts(&bytes, lines))
+    let drafts = cpu::run(move || labels::drafts(&bytes, lines))
         .await
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the body failed"))?;
     if drafts.is_empty() {
@@ -47,24 +45,6 @@ pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body:
             "replaced": report.replaced, "superseded": report.superseded, "rejected": report.refused.len(),
             "errors": named(&report.refused),
         }))),
-    }
-}
-
-fn drafts(bytes: &Bytes, by_line: bool) -> Drafts {
-    let mut found = Drafts::new();
-    let error = units::each(bytes, by_line, &mut |line, unit| match unit.and_then(|value| labels::labels(&value)) {
-        Ok(drafts) => {
-            found.extend(drafts.into_iter().map(|draft| (line, Ok(draft))));
-            true
-        }
-        Err(why) => {
-            found.push((line, Err(why)));
-            false
-        }
-    });
-    match error {
-        Some((line, why)) => vec![(line, Err(why))],
-        None => found,
     }
 }
 

@@ -3,9 +3,9 @@
 //! Returned by the estimators of this folder. Its rule: a level is checked once, when it is made, so that no interval can
 //! be asked for at a level of 95. The way not taken: z = 1.96 written into each formula.
 
+use crate::stats::beta;
 use crate::stats::refusal::Refusal;
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 use statrs::function::erf::erfc_inv;
 
 /// An estimate and its standard error.
@@ -100,7 +100,12 @@ impl Level {
         if freedom >= MANY {
             return self.z();
         }
-        StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - self.alpha() / 2.0))
+        if freedom.is_nan() || freedom <= 0.0 {
+            return f64::INFINITY;
+        }
+        // P(|T| > t) = I_y(freedom/2, 1/2) with y = freedom/(freedom + t^2).
+        let y = beta::quantile(freedom / 2.0, 0.5, self.alpha());
+        (freedom * (1.0 - y) / y).sqrt()
     }
 }
 

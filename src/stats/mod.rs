@@ -17,6 +17,7 @@ pub mod accuracy;
 pub mod active;
 pub mod alpha;
 pub mod anytime;
+mod beta;
 pub mod choice;
 pub mod correlation;
 pub mod dawid_skene;

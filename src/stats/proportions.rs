@@ -6,10 +6,10 @@
 //! 10), which Zou & Donner, 2008, extend to any two intervals (MOVER). The way not taken: p ± z·sqrt(p(1-p)/n), which says
 //! "exactly 100 %" after three passes.
 
+use crate::stats::beta;
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::refusal::{Refusal, not_negative, positive, share};
 use serde::Serialize;
-use statrs::distribution::{Beta, ContinuousCDF};
 use statrs::function::erf::erfc;
 
 /// Wilson's score interval of a proportion `p` of `n` items; all of [0,1] when there are none.
@@ -39,8 +39,8 @@ pub fn wilson(p: f64, n: f64, level: Level) -> Result<Interval, Refusal> {
 pub fn clopper_pearson(p: f64, n: f64, level: Level) -> Result<Interval, Refusal> {
     checked(p, n)?;
     let (passed, failed) = (n * p, n * (1.0 - p));
-    let low = if passed > 0.0 { beta_quantile(passed, failed + 1.0, level.alpha() / 2.0) } else { 0.0 };
-    let high = if failed > 0.0 { beta_quantile(passed + 1.0, failed, 1.0 - level.alpha() / 2.0) } else { 1.0 };
+    let low = if passed > 0.0 { beta::quantile(passed, failed + 1.0, level.alpha() / 2.0) } else { 0.0 };
+    let high = if failed > 0.0 { beta::quantile(passed + 1.0, failed, 1.0 - level.alpha() / 2.0) } else { 1.0 };
     Ok(Interval { low, high })
 }
 
@@ -52,7 +52,7 @@ pub fn jeffreys(p: f64, n: f64, level: Level) -> Result<Interval, Refusal> {
     checked(p, n)?;
     let (a, b) = (n * p + 0.5, n * (1.0 - p) + 0.5);
     let tail = level.alpha() / 2.0;
-    Ok(Interval { low: beta_quantile(a, b, tail), high: beta_quantile(a, b, 1.0 - tail) })
+    Ok(Interval { low: beta::quantile(a, b, tail), high: beta::quantile(a, b, 1.0 - tail) })
 }
 
 /// Newcombe's interval of `p1 - p2`, from Wilson's of both.
@@ -106,11 +106,6 @@ pub fn z_test(first: (f64, f64), second: (f64, f64)) -> Result<ZTest, Refusal> {
 fn checked(p: f64, n: f64) -> Result<(), Refusal> {
     share("proportion", 0, p)?;
     not_negative("number of items", 0, n)
-}
-
-/// NaN only for shapes that are not positive, which the callers rule out.
-fn beta_quantile(a: f64, b: f64, at: f64) -> f64 {
-    Beta::new(a, b).map_or(f64::NAN, |beta| beta.inverse_cdf(at))
 }
 
 #[cfg(test)]

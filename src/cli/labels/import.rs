@@ -4,7 +4,7 @@
 //! changes nothing. The way not taken: stopping at the first bad line, which makes a long file a long evening.
 
 use super::super::{BAD_INPUT, table};
-use crate::dialect::{labels, units};
+use crate::dialect::labels;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::label::{Draft, Untimed};
 use crate::pipeline::labels::{Book, Report, import};
@@ -68,21 +68,7 @@ fn drafts(name: &str, body: &[u8]) -> Vec<(usize, Result<Draft, String>)> {
     if name.to_ascii_lowercase().ends_with(".csv") || !is_json {
         return from_csv(body);
     }
-    let mut found = Vec::new();
-    let error = units::each(body, false, &mut |line, unit| match unit.and_then(|value| labels::labels(&value)) {
-        Ok(drafts) => {
-            found.extend(drafts.into_iter().map(|draft| (line, Ok(draft))));
-            true
-        }
-        Err(why) => {
-            found.push((line, Err(why)));
-            false
-        }
-    });
-    match error {
-        Some((line, why)) => vec![(line, Err(why))],
-        None => found,
-    }
+    labels::drafts(body, false)
 }
 
 /// A header with the names of fields, then a label a row; an empty cell is an absent field.
