@@ -30,26 +30,26 @@ pub(crate) fn regularised(a: f64, b: f64, x: f64) -> f64 {
 
 fn fraction(a: f64, b: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
-    let away = |v: f64| if v.abs() < TINY { TINY } else { v };
-    let mut c = 1.0;
-    let mut d = 1.0 / away(1.0 - (a + b) * x / (a + 1.0));
-    let mut h = d;
+    let away = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let mut above = 1.0;
+    let mut below = 1.0 / away(1.0 - (a + b) * x / (a + 1.0));
+    let mut whole = below;
     for m in 1..=TERMS_MAX {
         let m = f64::from(m);
         let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
         let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
         let mut change = 1.0;
         for term in [even, odd] {
-            d = 1.0 / away(1.0 + term * d);
-            c = away(1.0 + term / c);
-            change = c * d;
-            h *= change;
+            below = 1.0 / away(1.0 + term * below);
+            above = away(1.0 + term / above);
+            change = above * below;
+            whole *= change;
         }
         if (change - 1.0).abs() < 1e-15 {
             break;
         }
     }
-    h
+    whole
 }
 
 /// The x with I_x(a, b) = `at`, for positive shapes and `at` in [0,1].
