@@ -12,26 +12,11 @@ use std::collections::HashSet;
 /// How many features a text has.
 pub const COUNT: usize = 34;
 
-/// Names of the features, in order.
-pub const NAMES: [&str; COUNT] = [
-    "override",
-    "orders",
-    "persona",
-    "unbound",
-    "maker",
-    "tell",
-    "secret",
-    "prompt",
-    "force",
-    "shift",
-    "coerce",
-    "authority",
-    "fiction",
-    "encoding",
-    "reply",
-    "task",
-    "ask",
-    "delimiter", // counts of cues, logarithmic
+/// Names of the features, in order: the counts of cues by kind, logarithmic, then what is made of them.
+pub const NAMES: [&str; COUNT] = names();
+
+/// Those that are no counts of cues.
+const MADE: [&str; COUNT - KINDS.len()] = [
     "override_orders",
     "tell_secret",
     "tell_prompt",
@@ -49,6 +34,16 @@ pub const NAMES: [&str; COUNT] = [
     "kinds",
     "density",
 ];
+
+const fn names() -> [&'static str; COUNT] {
+    let mut all = [""; COUNT];
+    let mut at = 0;
+    while at < COUNT {
+        all[at] = if at < KINDS.len() { KINDS[at] } else { MADE[at - KINDS.len()] };
+        at += 1;
+    }
+    all
+}
 
 /// Whose text it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
