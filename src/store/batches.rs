@@ -114,6 +114,23 @@ impl Store {
         Ok(())
     }
 
+    /// Notes that the cost of a batched question was put right; false when that was done before, by an attempt that was lost.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn count_batched(&self, job_id: Uuid, judge: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query!(
+            "UPDATE batch_items SET reply = reply || '{\"counted\": true}'
+             WHERE job_id = $1 AND judge = $2 AND reply IS NOT NULL AND NOT reply ? 'counted'",
+            job_id,
+            judge
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("counting a batched reply"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// A question is asked directly from now on, whatever its batch says.
     ///
     /// # Errors

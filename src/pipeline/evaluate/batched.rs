@@ -86,7 +86,10 @@ async fn take(talk: &mut Talk<'_>, store: &Store, reply: &ChatReply, asked_at: D
     talk.traits.rung.as_str().clone_into(&mut talk.vote.rung);
     talk.vote.attempts += 1;
     let paid = talk.amount(&reply.usage);
-    talk.correct(half(paid).minus(half(talk.at_most(&request))), asked_at);
+    // Once, whatever becomes of this attempt; a database that does not answer leaves the higher estimate.
+    if store.count_batched(talk.job.id, &judge.name).await.unwrap_or(false) {
+        talk.correct(half(paid).minus(half(talk.at_most(&request))), asked_at);
+    }
     if talk.accept(reply, true).is_none() {
         return true; // it declined
     }
