@@ -325,7 +325,8 @@ impl Store {
         .map_err(StoreError::op("summing up a window"))
     }
 
-    /// The worst scored traces of a rubric version since a time, worst first, in a slice of the traffic. `None` = any.
+    /// The worst scored traces of a rubric version since a time, worst first, in a slice of the traffic: exactly of its feature and
+    /// environment, absent ones included; of the other labels `None` is any. Without a version any slice with these labels.
     ///
     /// # Errors
     /// When the statement fails.
@@ -340,10 +341,12 @@ impl Store {
             Worst,
             "SELECT trace_id, score, explanation FROM verdicts
              WHERE rubric = $1 AND ($2::text IS NULL OR rubric_version = $2) AND created_at >= $3 AND outcome = 'scored'
-               AND ($4::text IS NULL OR feature = $4) AND ($5::text IS NULL OR environment = $5)
+               AND (feature IS NOT DISTINCT FROM $4 OR ($2::text IS NULL AND $4::text IS NULL))
+               AND (environment IS NOT DISTINCT FROM $5 OR ($2::text IS NULL AND $5::text IS NULL))
                AND ($6::text IS NULL OR prompt_version = $6) AND ($7::text IS NULL OR model = $7)
                AND ($8::text IS NULL OR service_version = $8) AND ($9::text IS NULL OR tenant = $9)
-             ORDER BY score, created_at DESC, id LIMIT $10",
+               AND ($10::text IS NULL OR service = $10)
+             ORDER BY score, created_at DESC, id LIMIT $11",
             rubric,
             rubric_version,
             since,
@@ -353,6 +356,7 @@ impl Store {
             slice.model,
             slice.service_version,
             slice.tenant,
+            slice.service,
             limit
         )
         .fetch_all(&self.pool)

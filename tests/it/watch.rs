@@ -1,6 +1,6 @@
 //! Watching: a worse version and a drop at an unknown time open one alert, equal versions none; nothing is counted twice.
 
-use crate::support::{ANSWERED, JUDGED, Service, config, database, eventually, for_a_while, sim, traces, with_judges};
+use crate::support::{ANSWERED, JUDGED, Service, config, database, eventually, sim, traces, with_judges};
 use assize::app::App;
 use assize::domain::alert::incident::{Alert, State};
 use assize::domain::alert::{Kind, Measure};
@@ -35,6 +35,14 @@ async fn alert(store: &Store) -> Alert {
     eventually("an alert opens", || async { alerts(store).await.pop() }).await
 }
 
+/// Looks at the evidence, as the service that watches does at each tick.
+async fn looked_at(service: &Service, times: u32) {
+    let mut watcher = Watcher::default();
+    for _ in 0..times {
+        assert!(watcher.tick(&service.app).await.expect("it watches"), "this service is the one that watches");
+    }
+}
+
 #[tokio::test]
 async fn a_worse_version_opens_one_alert_that_says_what_and_two_processes_count_once() {
     let url = database().await;
@@ -63,7 +71,7 @@ async fn a_worse_version_opens_one_alert_that_says_what_and_two_processes_count_
     assert!(!lead.examples.is_empty() && lead.evidence.e_value >= Some(20.0));
     // Again and again, and by whoever watches next, it stays one alert.
     let watching = async |service: &Service| service.app.bench.metrics.watch_streams.get();
-    for_a_while(Duration::from_millis(500)).await;
+    looked_at(&one, 3).await;
     one.stop(Duration::from_secs(5)).await;
     let three = Service::start_on(&url, config).await;
     eventually("another process watches", || async {
@@ -71,7 +79,7 @@ async fn a_worse_version_opens_one_alert_that_says_what_and_two_processes_count_
         (streams > 0).then_some(())
     })
     .await;
-    for_a_while(Duration::from_millis(500)).await;
+    looked_at(if watching(&three).await > 0 { &three } else { &two }, 3).await;
     assert_eq!(alerts(&three.app.store).await.len(), 1);
 }
 
@@ -91,7 +99,7 @@ async fn a_version_that_only_changes_wording_opens_none() {
         (row.0 == 0).then_some(())
     })
     .await;
-    for_a_while(Duration::from_millis(500)).await;
+    looked_at(&service, 1).await;
     assert_eq!(alerts(&service.app.store).await, Vec::new());
 }
 

@@ -131,6 +131,7 @@ pub(super) async fn completed(app: &App, mut finding: Finding) -> Result<Finding
         feature: finding.stream.get("feature").cloned(),
         environment: finding.stream.get("environment").cloned(),
         tenant: finding.stream.get("tenant").cloned(),
+        service: finding.stream.get("service").cloned(),
         ..TraceLabels::default()
     };
     if finding.kind == Kind::VersionTest {

@@ -377,3 +377,7 @@ impl State {
         self.kind
     }
 }
+
+#[cfg(test)]
+#[path = "streams/tests.rs"]
+mod tests;
