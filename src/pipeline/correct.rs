@@ -172,3 +172,99 @@ pub fn panel_accuracy(labelled: &[LabelledVerdict]) -> Result<Accuracy, Refusal>
         |(l, weight): (&LabelledVerdict, &f64)| Tested { said: Some(l.passed), truth: l.label.passed, weight: *weight };
     accuracy(&labelled.iter().zip(&weights).map(tested).collect::<Vec<_>>(), Level::P95)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::label::{Label, LabelValue, Source};
+    use crate::domain::verdict::TraceLabels;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    /// People pass seven of ten; the panel also passes every second one that they fail.
+    fn truth_and_verdict(n: usize) -> (bool, bool) {
+        let truth = n % 10 < 7;
+        (truth, truth || n % 2 == 0)
+    }
+
+    fn labelled(n: usize, label_probability: Option<f64>) -> LabelledVerdict {
+        let (truth, passed) = truth_and_verdict(n);
+        LabelledVerdict {
+            trace_id: n.to_string(),
+            verdict_id: Uuid::nil(),
+            judged_at: DateTime::UNIX_EPOCH,
+            rubric_version: "v".to_owned(),
+            score: number(passed),
+            passed,
+            decided_by: None,
+            votes: Vec::new(),
+            inclusion_probability: 1.0,
+            label_probability,
+            label: Label {
+                id: Uuid::nil(),
+                slot: Uuid::nil(),
+                trace_id: n.to_string(),
+                span_id: None,
+                rubric: "r".to_owned(),
+                rubric_version: None,
+                value: LabelValue::Passed,
+                passed: truth,
+                source: Source::Expert,
+                labeller: None,
+                comment: None,
+                made_at: DateTime::UNIX_EPOCH,
+                timed: true,
+                draw_probability: None,
+                batch_id: None,
+            },
+            conflicting: false,
+            trace: TraceLabels::default(),
+        }
+    }
+
+    fn judged(count: usize) -> Vec<(f64, f64)> {
+        (0..count).map(|n| (number(truth_and_verdict(n).1), 1.0)).collect()
+    }
+
+    /// Every seventh of `of` verdicts is labelled, which meets all last digits alike.
+    fn labels(of: usize, label_probability: Option<f64>) -> Vec<LabelledVerdict> {
+        (0..of).step_by(7).map(|n| labelled(n, label_probability)).collect()
+    }
+
+    #[test]
+    fn labels_drawn_from_what_was_judged_give_the_rate_of_people() {
+        let all = labels(1_400, Some(1.0 / 7.0));
+        let found = corrected(&judged(1_400), &all.iter().collect::<Vec<_>>(), &all);
+        let rate = found.rate.expect("200 labels");
+        assert!(matches!(found.correction, Correction::Sample { lambda } if lambda > 0.5), "{found:?}");
+        assert!((rate.value - 0.7).abs() < 0.03 && rate.lower < 0.7 && rate.upper > 0.7, "{rate:?}");
+        assert_eq!(found.labels, 200);
+    }
+
+    #[test]
+    fn a_drawing_that_did_not_reach_all_of_it_only_measures_the_panel() {
+        let all = labels(1_400, Some(1.0 / 7.0));
+        let found = corrected(&judged(2_800), &all.iter().collect::<Vec<_>>(), &all);
+        assert!(
+            matches!(found.correction, Correction::ErrorRates { specificity, .. } if (specificity - 2.0 / 3.0).abs() < 0.02),
+            "{found:?}"
+        );
+        assert!(found.rate.is_some_and(|r| (r.value - 0.7).abs() < 0.03), "{found:?}");
+        let loose = labels(1_400, None);
+        let found = corrected(&judged(1_400), &loose.iter().collect::<Vec<_>>(), &loose);
+        assert!(matches!(found.correction, Correction::ErrorRates { .. }), "no probability sample");
+    }
+
+    #[test]
+    fn few_labels_or_labels_of_one_kind_correct_nothing_and_say_so() {
+        let few = labels(200, Some(1.0 / 7.0));
+        let found = corrected(&judged(200), &few.iter().collect::<Vec<_>>(), &few);
+        let why = |found: &Corrected| match &found.correction {
+            Correction::Uncorrected { why } => why.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((found.rate, why(&found).as_str()), (None, "29 labels of this version, and 30 are needed"));
+        let good: Vec<_> = labels(1_400, None).into_iter().filter(|l| l.label.passed).collect();
+        assert!(why(&corrected(&judged(1_400), &[], &good)).contains("all pass, or all fail"));
+    }
+}
