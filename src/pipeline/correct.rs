@@ -184,7 +184,7 @@ mod tests {
     /// People pass seven of ten; the panel also passes every second one that they fail.
     fn truth_and_verdict(n: usize) -> (bool, bool) {
         let truth = n % 10 < 7;
-        (truth, truth || n % 2 == 0)
+        (truth, truth || n.is_multiple_of(2))
     }
 
     fn labelled(n: usize, label_probability: Option<f64>) -> LabelledVerdict {

@@ -212,12 +212,20 @@ impl Catalog {
         self.list();
     }
 
-    /// Rubrics whose file would judge by another version than what judges in `previous`.
+    /// Rubrics to be tested before they are taken: those that would judge by another version than what judges in `previous`, and
+    /// those whose tests are others, or failed, there. Where a test stands in its file does not matter.
     #[must_use]
     pub fn changed(&self, previous: &Self) -> Vec<(Arc<Rubric>, Arc<[Test]>)> {
-        let new = |rubric: &Rubric| previous.get(&rubric.name, &rubric.version).is_none();
+        let unlined = |tests: &[Test]| tests.iter().map(|t| Test { line: 0, ..t.clone() }).collect::<Vec<_>>();
+        let new = |rubric: &Rubric, tests: &[Test]| {
+            previous.get(&rubric.name, &rubric.version).is_none()
+                || previous.entries.get(&rubric.name).is_some_and(|before| {
+                    matches!(before.state, State::FailingTests(_)) || unlined(&before.tests) != unlined(tests)
+                })
+        };
         let active = self.entries.values().filter(|e| e.state == State::Active);
-        active.filter_map(|e| Some((e.judging.clone()?, Arc::clone(&e.tests)))).filter(|(r, _)| new(r)).collect()
+        let all = active.filter_map(|e| Some((e.judging.clone()?, Arc::clone(&e.tests))));
+        all.filter(|(rubric, tests)| new(rubric, tests)).collect()
     }
 
     /// Rubrics that judge, by name.
@@ -319,6 +327,26 @@ mod tests {
         assert_eq!(next.entries()["a"].state.as_str(), "failing_tests");
         assert_eq!(next.active()[0].version, first.active()[0].version);
         assert!(first.changed(&first).is_empty());
+    }
+
+    #[test]
+    fn other_tests_of_the_same_version_are_tried_and_failing_ones_again_until_they_pass() {
+        let with = |passed: bool, line: &str| {
+            let tests = format!("tests:\n  - trace: {{output: x}}\n    expect: {{passed: {passed}}}\n");
+            of(&[("a.yaml", &format!("{line}{GOOD}{tests}"))])
+        };
+        let first = with(true, "");
+        assert!(with(true, "# a comment\n").after(&first).changed(&first).is_empty(), "only moved");
+        let mut turned = with(false, "").after(&first);
+        assert_eq!(turned.active()[0].version, first.active()[0].version, "tests are no part of the version");
+        assert_eq!(turned.changed(&first).len(), 1);
+        turned.refuse("a", "1 of 1 tests fails".to_owned(), &first);
+        assert_eq!(turned.active().len(), 1, "what judged goes on");
+        assert_eq!(
+            with(false, "").after(&turned).changed(&turned).len(),
+            1,
+            "they are not taken for passed the next time"
+        );
     }
 
     #[test]
