@@ -9,7 +9,7 @@
 //! over that of its slowest vote; peak memory with 10,000 requests in flight, each of the two in a process of its own; and
 //! the worker's memory over 100,000 evaluations.
 //!
-//! `cargo bench --bench judges -- --rounds 3`
+//! `cargo bench --bench judges -- --rounds 3`; one setting alone, to look where time goes: `--only 100 --jobs 20000`.
 
 use assize::app::App;
 use assize::config::{Config, Judge};
@@ -57,15 +57,24 @@ fn main() {
         tokio::runtime::Runtime::new().expect("a runtime").block_on(child(&rest));
         return;
     }
-    let rounds = args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(3);
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(run(rounds));
+    let number =
+        |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)?.parse::<usize>().ok());
+    let alone = number("--only");
+    let cases: Vec<Case> = CASES
+        .into_iter()
+        .filter(|case| alone.is_none_or(|ms| usize::try_from(case.latency_ms) == Ok(ms)))
+        .map(|case| Case { jobs: number("--jobs").unwrap_or(case.jobs), ..case })
+        .collect();
+    let rest = alone.is_none();
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(run(&cases, number("--rounds").unwrap_or(3), rest));
 }
 
-async fn run(rounds: usize) {
+/// Runs the settings; and, with `rest`, what is measured beside them.
+async fn run(cases: &[Case], rounds: usize, rest: bool) {
     let dir = std::env::temp_dir().join(format!("assize-bench-judges-{}", std::process::id()));
     let cluster = Cluster::start(&dir, true).await.expect("a private Postgres starts");
     let mut lines = Vec::new();
-    for case in &CASES {
+    for case in cases {
         let (mut sim, base) = simulated(case.latency_ms).await;
         let mut ratios = Vec::new();
         let mut cpu = Vec::new();
@@ -92,16 +101,24 @@ async fn run(rounds: usize) {
             "ratio_min": ratios.iter().copied().fold(f64::MAX, f64::min),
             "ratio_max": ratios.iter().copied().fold(0.0, f64::max), "cpu_ratio": middle(&cpu)}));
     }
-    let wall = panel_wall(&cluster).await;
-    eprintln!("panel of three with checks: {wall:.3} times the slowest judge");
-    let (floor_mb, worker_mb) = memory(&cluster).await;
-    eprintln!("10,000 in flight: floor {floor_mb:.0} MB, worker {worker_mb:.0} MB, ratio {:.2}", worker_mb / floor_mb);
-    let growth = growth(&cluster).await;
-    eprintln!("over 100,000 evaluations: memory at the end {growth:.3} times that at a third");
+    if rest {
+        lines.push(beside(&cluster).await);
+    }
     cluster.stop().await;
     drop(std::fs::remove_dir_all(&dir));
+    println!("{}", json!({"bench": "judges", "rounds": rounds, "cases": lines}));
+}
+
+/// A panel's wall time, and memory.
+async fn beside(cluster: &Cluster) -> Value {
+    let wall = panel_wall(cluster).await;
+    eprintln!("panel of three with checks: {wall:.3} times the slowest judge");
+    let (floor_mb, worker_mb) = memory(cluster).await;
+    eprintln!("10,000 in flight: floor {floor_mb:.0} MB, worker {worker_mb:.0} MB, ratio {:.2}", worker_mb / floor_mb);
+    let growth = growth(cluster).await;
+    eprintln!("over 100,000 evaluations: memory at the end {growth:.3} times that at a third");
     let memory = json!({"floor_mb": floor_mb, "worker_mb": worker_mb, "ratio": worker_mb / floor_mb, "growth": growth});
-    println!("{}", json!({"bench": "judges", "rounds": rounds, "cases": lines, "panel_wall": wall, "memory": memory}));
+    json!({"panel_wall": wall, "memory": memory})
 }
 
 /// A simulated judge in a process of its own.

@@ -43,34 +43,29 @@ pub enum PromptError {
 /// The inputs of a trace by variable; those that it lacks are left out.
 #[must_use]
 pub fn inputs(trace: &Trace) -> BTreeMap<Variable, String> {
-    listed(trace, false)
+    let all = Variable::IN_PROMPTS.iter();
+    all.filter_map(|variable| Some((*variable, input(trace, *variable, false)?))).collect()
 }
 
-/// The inputs with what is a list in the opposite order, for every second judge of a rubric with `swap_positions`.
-#[must_use]
-pub fn swapped_inputs(trace: &Trace) -> BTreeMap<Variable, String> {
-    listed(trace, true)
-}
-
-fn listed(trace: &Trace, reversed: bool) -> BTreeMap<Variable, String> {
-    let mut found = BTreeMap::new();
-    let mut put = |variable, text: Option<String>| {
-        if let Some(text) = text.filter(|t| !t.trim().is_empty()) {
-            found.insert(variable, text);
+/// One input of a trace, with what is a list in the opposite order if `reversed`; `None` when the trace lacks it.
+fn input(trace: &Trace, variable: Variable, reversed: bool) -> Option<String> {
+    let text = match variable {
+        Variable::Question | Variable::Input => trace.question().map(str::to_owned),
+        Variable::Answer | Variable::Output => trace.answer(),
+        Variable::Context => Some(context(trace, reversed)),
+        Variable::History => Some(dialogue(trace.history())),
+        Variable::System => trace.system().map(str::to_owned),
+        Variable::Tools => pretty(&trace.view.tools, reversed),
+        // In the order in which they were made, which means something.
+        Variable::ToolCalls => pretty(&trace.view.tool_calls, false),
+        Variable::Schema => {
+            trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null()).map(ToString::to_string)
         }
+        Variable::Metadata => metadata(trace),
+        // Made from the answer by a judge.
+        Variable::Claims => None,
     };
-    put(Variable::Question, trace.question().map(str::to_owned));
-    put(Variable::Answer, trace.answer());
-    put(Variable::Context, Some(context(trace, reversed)));
-    put(Variable::History, Some(dialogue(trace.history())));
-    put(Variable::System, trace.system().map(str::to_owned));
-    put(Variable::Tools, pretty(&trace.view.tools, reversed));
-    // In the order in which they were made, which means something.
-    put(Variable::ToolCalls, pretty(&trace.view.tool_calls, false));
-    let schema = trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null());
-    put(Variable::Schema, schema.map(ToString::to_string));
-    put(Variable::Metadata, metadata(trace));
-    found
+    text.filter(|t| !t.trim().is_empty())
 }
 
 /// Labels and figures of a trace.
@@ -159,7 +154,7 @@ pub struct Marks {
     pub canary: String,
 }
 
-/// The marks of a question: a hash of the rubric's version and of all inputs, keyed by `sampling.hash_key`. Text cannot contain
+/// The marks of a question: a hash of the rubric's version and of the inputs that its prompt uses, keyed by `sampling.hash_key`. Text cannot contain
 /// the hash of itself, so it can forge neither a fence nor the canary unless its author knows the key and searches long; and
 /// the same question has the same marks, so it is recognised when it is asked again.
 #[must_use]
@@ -178,6 +173,8 @@ pub fn marks(rubric: &Rubric, inputs: &BTreeMap<Variable, String>, key: &str) ->
 pub struct Template {
     environment: Environment<'static>,
     used: Vec<Variable>,
+    /// What is used, and what the prompts about claims use.
+    wanted: Vec<Variable>,
     examples: String,
     schema: Arc<serde_json::Value>,
 }
@@ -209,6 +206,13 @@ impl Templates {
 }
 
 impl Template {
+    /// What the prompt uses of a trace, with what is a list in the opposite order if `reversed`, which is for every second
+    /// judge of a rubric with `swap_positions`. Not more: the same question about traces that differ elsewhere is the same.
+    #[must_use]
+    pub fn inputs(&self, trace: &Trace, reversed: bool) -> BTreeMap<Variable, String> {
+        self.wanted.iter().filter_map(|variable| Some((*variable, input(trace, *variable, reversed)?))).collect()
+    }
+
     /// Parses a rubric's prompt.
     ///
     /// # Errors
@@ -218,8 +222,12 @@ impl Template {
         let mut environment = environment();
         environment.add_template_owned("prompt", rubric.prompt.clone().unwrap_or_default()).map_err(broken)?;
         let names = environment.get_template("prompt").map_err(broken)?.undeclared_variables(false);
-        let used = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str())).collect();
-        Ok(Self { environment, used, examples: examples(rubric), schema: Arc::new(rubric_schema(rubric)) })
+        let used: Vec<Variable> = Variable::IN_PROMPTS.into_iter().filter(|v| names.contains(v.as_str())).collect();
+        let claims = matches!(rubric.output, Output::Claims { .. });
+        let by_claims = [Variable::Question, Variable::Answer, Variable::Context];
+        let wanted = Variable::IN_PROMPTS.into_iter();
+        let wanted = wanted.filter(|v| used.contains(v) || (claims && by_claims.contains(v))).collect();
+        Ok(Self { environment, used, wanted, examples: examples(rubric), schema: Arc::new(rubric_schema(rubric)) })
     }
 
     /// Bytes of the inputs that the prompt uses.

@@ -71,8 +71,11 @@ impl OpenAiModel {
     }
 
     async fn ask_once(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
-        let body = serde_json::to_vec(&body(&self.judge, request)).expect("text and numbers can be written as JSON");
-        let sent = self.http.post(self.url.clone()).headers(self.headers.clone()).body(body).send().await;
+        // Nearly always enough, so that the text is written once and not moved again and again as it grows.
+        let mut written = Vec::with_capacity(request.bytes() + request.bytes() / 8 + 1024);
+        serde_json::to_writer(&mut written, &body(&self.judge, request))
+            .expect("text and numbers can be written as JSON");
+        let sent = self.http.post(self.url.clone()).headers(self.headers.clone()).body(written).send().await;
         let response = sent.map_err(|e| self.broken(&e))?;
         let limits = headers::limits(response.headers());
         if limits != Limits::default() {

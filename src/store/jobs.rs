@@ -29,6 +29,9 @@ pub struct Unsettled {
 impl Store {
     /// Leases up to `max` jobs that are visible at `now`, oldest first.
     ///
+    /// Does not wait for the disk: a lease that a crash of Postgres forgets is a job that is ready, and whoever held it can
+    /// no longer settle it.
+    ///
     /// # Errors
     /// When the statement fails; then nothing is leased.
     pub async fn claim(
@@ -43,7 +46,7 @@ impl Store {
             "WITH ready AS (SELECT id FROM jobs WHERE visible_at <= $1 ORDER BY visible_at LIMIT $2
                             FOR UPDATE SKIP LOCKED)
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
-             FROM ready WHERE j.id = ready.id
+             FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
                        j.enqueued_at, j.deadline_at",
             now,

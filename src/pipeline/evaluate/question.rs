@@ -60,10 +60,10 @@ impl Question {
             (outcome, error.to_string())
         };
         let template = bench.templates.of(rubric).map_err(refused)?;
-        let inputs = prompt::inputs(trace);
+        let claims = matches!(rubric.output, Output::Claims { .. });
+        let inputs = template.inputs(trace, false);
         let marks = prompt::marks(rubric, &inputs, &bench.config.sampling.hash_key);
         let most = bench.config.work.input_bytes_max;
-        let claims = matches!(rubric.output, Output::Claims { .. });
         let plain = if claims {
             need(&inputs, &[Variable::Answer, Variable::Context]).map_err(refused)?;
             let bytes = inputs.values().map(String::len).sum();
@@ -75,7 +75,7 @@ impl Question {
             prompt::request(&template, rubric, &inputs, &marks, most).map_err(refused)?
         };
         let swapped = (rubric.swap_positions && !claims)
-            .then(|| prompt::request(&template, rubric, &prompt::swapped_inputs(trace), &marks, most))
+            .then(|| prompt::request(&template, rubric, &template.inputs(trace, true), &marks, most))
             .transpose()
             .map_err(refused)?;
         let documents = if claims { prompt::documents(trace) } else { Vec::new() };

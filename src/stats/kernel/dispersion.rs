@@ -10,6 +10,9 @@ use crate::stats::invalid::{Invalid, amount, same_length};
 /// Lengths of blocks, in bins of an hour.
 pub const BLOCKS: [usize; 3] = [1, 6, 24];
 
+/// Standard errors by which a block's variation must exceed that of independent items to count at all.
+const SURE: f64 = 3.0;
+
 /// phi of consecutive bins: how many items (or their effective number) and the sum of their losses, an hour each.
 /// `variance` is that of one loss; `None` takes p (1 - p).
 ///
@@ -36,7 +39,12 @@ pub fn overdispersion(items: &[f64], losses: &[f64], variance: Option<f64>) -> R
             .map(|(n, x)| (x - n * mean).powi(2) / (n * variance))
             .collect();
         let freedom = blocks.len() as f64 - 1.0;
-        if freedom < 1.0 { 1.0 } else { blocks.iter().sum::<f64>() / freedom - (2.0 / freedom).sqrt() }
+        if freedom < 1.0 {
+            return 1.0;
+        }
+        let (found, error) = (blocks.iter().sum::<f64>() / freedom, (2.0 / freedom).sqrt());
+        // Fourteen days have thirteen degrees of freedom: every third baseline of independent items would lose a tenth.
+        if found - SURE * error > 1.0 { found - error } else { 1.0 }
     };
     Ok(BLOCKS.into_iter().map(of_block).fold(1.0, f64::max))
 }

@@ -34,6 +34,10 @@ const FACTOR_MIN: f64 = 1e-12;
 pub const CELLS: usize = 64;
 /// How many standard errors of the baseline the cells span on each side.
 pub const CELLS_WIDTH: f64 = 6.5;
+/// Of a scan: wide cells of a standard error each, below those that decide.
+const SCAN_CELLS_WIDE: u32 = 5;
+/// Of a scan: narrow cells. The least evidence is found among them: between the baseline's mean and that after a drop.
+const SCAN_CELLS_NARROW: u32 = 52;
 
 /// So many items with the same loss and weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -233,6 +237,24 @@ pub fn cells(items: f64, losses: f64, count: usize, width: f64) -> Result<Vec<f6
     if high < 1.0 {
         edges.push(1.0);
     }
+    Ok(edges)
+}
+
+/// The edges for a scan: the same span with fewer cells, which are narrower where the least evidence is found; an edge's distance
+/// to the mean that decides is lost at every later item.
+///
+/// # Errors
+/// As `cells`.
+pub fn scan_cells(items: f64, losses: f64) -> Result<Vec<f64>, Invalid> {
+    let mean = smoothed_mean(items, losses)?;
+    let error = (mean * (1.0 - mean) / (items + 1.0)).sqrt() + 1.0 / (items + 1.0);
+    let narrow_from = f64::from(SCAN_CELLS_WIDE) - CELLS_WIDTH;
+    let step = (CELLS_WIDTH - narrow_from) / f64::from(SCAN_CELLS_NARROW);
+    let wide = (0..SCAN_CELLS_WIDE).map(|i| f64::from(i) - CELLS_WIDTH);
+    let narrow = (0..=SCAN_CELLS_NARROW).map(|i| narrow_from + f64::from(i) * step);
+    let inner = wide.chain(narrow).map(|errors| (mean + errors * error).clamp(0.0, 1.0));
+    let mut edges: Vec<f64> = std::iter::once(0.0).chain(inner).chain(std::iter::once(1.0)).collect();
+    edges.dedup();
     Ok(edges)
 }
 

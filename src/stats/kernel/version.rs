@@ -5,7 +5,7 @@
 //! scores cannot matter. The way not taken: a z-test each hour, which calls a third of equal versions different in a month.
 
 use super::tally::{Summary, Tally};
-use super::{Bets, CELLS, CELLS_WIDTH, Kernel, Mass, cells};
+use super::{Bets, CELLS, CELLS_WIDTH, Kernel, Mass, cells, scan_cells};
 use crate::stats::anytime::asymptotic;
 use crate::stats::invalid::{Invalid, probability, within};
 use serde::{Deserialize, Serialize};
@@ -172,15 +172,32 @@ fn evidence(a: &Side, b: &Side, delta: f64) -> Result<f64, Invalid> {
     kernel_after(&a.summary, typical, delta)?.log_e(&a.masses, &b.masses)
 }
 
-/// The kernel that follows from a baseline: cells and bets; `n_eff` already divided by the overdispersion.
+/// The kernel of a version test that follows from a baseline; `n_eff` already divided by the overdispersion.
 ///
 /// # Errors
 /// When `delta` is out of range.
-pub fn kernel_after(baseline: &Summary, typical_later: f64, delta: f64) -> Result<Kernel, Invalid> {
+fn kernel_after(baseline: &Summary, typical_later: f64, delta: f64) -> Result<Kernel, Invalid> {
+    kernel_on(cells(baseline.n_eff, losses(baseline), CELLS, CELLS_WIDTH)?, baseline, typical_later, delta)
+}
+
+/// The same of a scan.
+///
+/// # Errors
+/// When `delta` is out of range.
+pub fn scan_kernel_after(baseline: &Summary, typical_later: f64, delta: f64) -> Result<Kernel, Invalid> {
+    kernel_on(scan_cells(baseline.n_eff, losses(baseline))?, baseline, typical_later, delta)
+}
+
+/// The sum of a baseline's losses, in effective items.
+fn losses(baseline: &Summary) -> f64 {
+    (baseline.n_eff * baseline.mean).clamp(0.0, baseline.n_eff)
+}
+
+/// Bets that follow from a baseline, on the given cells.
+fn kernel_on(edges: Vec<f64>, baseline: &Summary, typical_later: f64, delta: f64) -> Result<Kernel, Invalid> {
     let size = baseline.n_eff;
-    let losses = (size * baseline.mean).clamp(0.0, size);
-    let bets = if baseline.binary { Bets::binary(size, losses)? } else { Bets::graded(size, baseline.variance)? };
-    let edges = cells(size, losses, CELLS, CELLS_WIDTH)?;
+    let bets =
+        if baseline.binary { Bets::binary(size, losses(baseline))? } else { Bets::graded(size, baseline.variance)? };
     // The far end of the inner cells: the worst mean that the bets must bear.
     let worst = edges.iter().rev().find(|edge| **edge < 1.0).copied().unwrap_or(1.0) + delta.max(0.0);
     Kernel::new(edges, delta, bets.scaled(baseline.typical_weight, typical_later, worst))

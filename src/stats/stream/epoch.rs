@@ -11,7 +11,7 @@ use crate::stats::kernel::Mass;
 use crate::stats::kernel::dispersion::overdispersion;
 use crate::stats::kernel::scan::Scan;
 use crate::stats::kernel::tally::{Summary, Tally};
-use crate::stats::kernel::version::{Arm, kernel_after};
+use crate::stats::kernel::version::{Arm, scan_kernel_after};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -135,7 +135,7 @@ fn scan_after(history: &Tally, rarest: u16, phi: f64, delta: f64) -> Result<Scan
         masses.iter().fold((0.0, 0.0), |(u, uu), m| (u + m.count * m.weight, uu + m.count * m.weight * m.weight));
     summary.typical_weight = if weights > 0.0 { squares / weights } else { 1.0 };
     summary.n_eff /= phi;
-    Scan::new(kernel_after(&summary, summary.typical_weight, delta)?, &masses)
+    Scan::new(scan_kernel_after(&summary, summary.typical_weight, delta)?, &masses)
 }
 
 /// Overdispersion of the hours, in effective numbers of scores.
