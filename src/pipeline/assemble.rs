@@ -8,6 +8,8 @@
 mod captures;
 mod context;
 mod lift;
+#[cfg(test)]
+mod orders;
 mod parts;
 mod reopen;
 mod tools;
@@ -161,15 +163,16 @@ impl Work {
         let late = reopen::Late { app, older: &self.older, now: self.now };
         for (trace_id, bodies) in self.spans {
             let mut spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
+            let feedback: Vec<bool> = spans.iter().map(reopen::is_feedback).collect();
             labels::take(app, &trace_id, &mut spans, self.now, &mut settlement.labels);
-            match self.decided.get(&trace_id) {
-                Some(earlier) => {
-                    spans.retain(|span| !reopen::is_bare(span));
-                    if !spans.is_empty() {
-                        late.take(trace_id, spans, earlier, &mut settlement);
-                    }
-                }
-                None => decide(app, assemble(&trace_id, spans), self.now, &mut settlement),
+            let Some(earlier) = self.decided.get(&trace_id) else {
+                decide(app, assemble(&trace_id, spans), self.now, &mut settlement);
+                continue;
+            };
+            let content = spans.into_iter().zip(feedback).filter_map(|(span, is_feedback)| (!is_feedback).then_some(span));
+            let content: Vec<Span> = content.collect();
+            if !content.is_empty() {
+                late.take(trace_id, content, earlier, &mut settlement);
             }
         }
         settlement

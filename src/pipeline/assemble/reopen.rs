@@ -180,9 +180,9 @@ fn same(a: &Span, b: &Span) -> bool {
     bare(a) == bare(b)
 }
 
-/// Whether a part of a span held labels and nothing else: feedback comes minutes later, and is no part of any trace.
-pub(super) fn is_bare(span: &Span) -> bool {
-    span.part.is_some() && span.input.is_empty() && span.output.is_empty() && span.gaps.is_empty()
+/// Whether a record holds labels and nothing else: feedback comes minutes later, and is no part of any trace.
+pub(super) fn is_feedback(span: &Span) -> bool {
+    span.part.is_some() && !span.labels.is_empty() && span.input.is_empty() && span.output.is_empty()
 }
 
 fn decided(trace: &Trace, earlier: &Earlier) -> DecidedTrace {

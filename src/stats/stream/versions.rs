@@ -71,10 +71,15 @@ impl Versions {
         (loss, inclusion): (f64, f64),
     ) -> Result<(), Invalid> {
         let day = super::hour_of(completed_at).div_euclid(24);
-        match self.0.get_mut(version).and_then(|known| known.days.get_mut(&day)) {
-            Some(tally) => tally.take(loss, inclusion),
-            None => Ok(()),
+        let Some(known) = self.0.get_mut(version) else { return Ok(()) };
+        if let Some(tally) = known.days.get_mut(&day) {
+            tally.take(loss, inclusion)?;
         }
+        known.days.retain(|_, tally| !tally.is_empty());
+        if known.days.is_empty() {
+            self.0.remove(version);
+        }
+        Ok(())
     }
 
     /// The versions with the hour in which each was first seen, the oldest first.
