@@ -57,7 +57,10 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
             line(format!("assembled from {}, none of a language model", count(story.spans.0, "span")));
         }
         "too_large" => {
-            line(format!("{}, more than assembly.trace_spans_max or larger than assembly.trace_bytes_max: not read", count(story.spans.0, "span")));
+            line(format!(
+                "{}, more than assembly.trace_spans_max or larger than assembly.trace_bytes_max: not read",
+                count(story.spans.0, "span")
+            ));
         }
         state => {
             line(format!("assembled from {}{}", count(story.spans.0, "span"), late(story)));

@@ -169,7 +169,8 @@ impl Work {
                 decide(app, assemble(&trace_id, spans), self.now, &mut settlement);
                 continue;
             };
-            let content = spans.into_iter().zip(feedback).filter_map(|(span, is_feedback)| (!is_feedback).then_some(span));
+            let content =
+                spans.into_iter().zip(feedback).filter_map(|(span, is_feedback)| (!is_feedback).then_some(span));
             let content: Vec<Span> = content.collect();
             if !content.is_empty() {
                 late.take(trace_id, content, earlier, &mut settlement);

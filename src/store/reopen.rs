@@ -76,9 +76,20 @@ pub struct Reopened {
     /// `domain::Trace` as JSON, with them.
     pub body: Vec<u8>,
     /// When it was decided on first, and how it was and is to be tallied then; absent where that is the same.
-    pub tally: Option<(DateTime<Utc>, Box<(DecidedTrace, DecidedTrace)>)>,
+    pub tally: Option<Box<Retally>>,
     /// What is judged again; if anything is, the trace is not reopened another time.
     pub again: Vec<Again>,
+}
+
+/// A trace that belongs in another tally than the one it is counted in.
+#[derive(Debug, Clone)]
+pub struct Retally {
+    /// When it was decided on, and counted.
+    pub decided_at: DateTime<Utc>,
+    /// As it was counted.
+    pub was: DecidedTrace,
+    /// As it is to be counted.
+    pub is: DecidedTrace,
 }
 
 /// A job or verdict in the place of an earlier one.
@@ -314,8 +325,8 @@ pub(super) async fn settle(
     .map_err(StoreError::op("storing reopened traces"))?;
     let (mut jobs, mut verdicts) = (Vec::new(), Vec::new());
     for one in reopened {
-        if let Some((decided_at, tallied)) = one.tally {
-            retally(tx, decided_at, &tallied).await?;
+        if let Some(tally) = one.tally {
+            retally(tx, &tally).await?;
         }
         for again in one.again {
             match again.new {
@@ -337,16 +348,13 @@ pub(super) async fn settle(
 }
 
 /// Moves a trace from one stratum to another, in the hour in which it was decided on.
-async fn retally(
-    tx: &mut PgConnection,
-    decided_at: DateTime<Utc>,
-    (was, is): &(DecidedTrace, DecidedTrace),
-) -> Result<(), StoreError> {
+async fn retally(tx: &mut PgConnection, tally: &Retally) -> Result<(), StoreError> {
+    let Retally { decided_at, was, is } = tally;
     let (before, after) = (stratum(was), stratum(is));
     if before == after {
         return Ok(());
     }
-    let hour = chrono::DurationRound::duration_trunc(decided_at, chrono::TimeDelta::hours(1)).unwrap_or(decided_at);
+    let hour = chrono::DurationRound::duration_trunc(*decided_at, chrono::TimeDelta::hours(1)).unwrap_or(*decided_at);
     let taken = sqlx::query!(
         "UPDATE tallies SET seen = seen - 1, kept = kept - $3 WHERE hour = $1 AND stratum = $2",
         hour,
@@ -359,7 +367,7 @@ async fn retally(
     if taken.rows_affected() == 0 {
         return Ok(()); // tallied by a program that counted otherwise: better there than twice
     }
-    insert_tallies(tx, std::slice::from_ref(is), decided_at).await
+    insert_tallies(tx, std::slice::from_ref(is), *decided_at).await
 }
 
 /// Ends jobs whose trace has changed, whoever works on them; gives the votes that they had.

@@ -343,7 +343,11 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
     Ok(())
 }
 
-pub(super) async fn insert_tallies(tx: &mut PgConnection, traces: &[DecidedTrace], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub(super) async fn insert_tallies(
+    tx: &mut PgConnection,
+    traces: &[DecidedTrace],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     // Added up here, so that a batch of one stratum updates one row; in the order of the key, so that two assemblers
     // cannot lock each other out.
     let mut strata = std::collections::BTreeMap::<String, (&DecidedTrace, i64, i64)>::new();

@@ -165,7 +165,10 @@ async fn labels_that_come_late_make_a_new_verdict_of_the_votes_that_are_paid_for
     idle(&service.app.store).await;
     let second = current(&service.app.store).await;
     assert_eq!(second.len(), 1);
-    assert_eq!((second[0].trace.tenant.as_deref(), second[0].join.span_id.as_str()), (Some("acme"), "a1a1a1a1a1a1a1a1"));
+    assert_eq!(
+        (second[0].trace.tenant.as_deref(), second[0].join.span_id.as_str()),
+        (Some("acme"), "a1a1a1a1a1a1a1a1")
+    );
     assert_eq!((second[0].score, second[0].votes.len(), sim.stats().requests), (first.score, 2, 2));
     let tallies: Vec<(Option<String>, i64, i64)> =
         sqlx::query_as("SELECT tenant, seen, kept FROM tallies WHERE seen > 0 ORDER BY tenant")
@@ -226,7 +229,10 @@ async fn too_many_spans_are_an_outcome_and_the_same_span_many_times_is_one() {
     idle(&service.app.store).await;
     let verdicts = current(&service.app.store).await;
     assert_eq!((verdicts.len(), verdicts[0].passed), (1, Some(true)));
-    assert_eq!((&story(&service, 1).await["state"], &story(&service, 1).await["spans"][0]), (&"too_large".into(), &8.into()));
+    assert_eq!(
+        (&story(&service, 1).await["state"], &story(&service, 1).await["spans"][0]),
+        (&"too_large".into(), &8.into())
+    );
     // Late spans cannot make it too large either.
     put(&service, many(2).collect()).await;
     idle(&service.app.store).await;
@@ -264,7 +270,9 @@ fn essence(trace: Trace, verdicts: &[Verdict]) -> String {
     trace.spans.iter_mut().for_each(|span| span.trace_id.clear());
     let mut said: Vec<String> = verdicts
         .iter()
-        .map(|v| format!("{} {:?} {:?} {:?} {:?} {:?}", v.rubric, v.outcome, v.score, v.passed, v.trace, v.join.span_id))
+        .map(|v| {
+            format!("{} {:?} {:?} {:?} {:?} {:?}", v.rubric, v.outcome, v.score, v.passed, v.trace, v.join.span_id)
+        })
         .collect();
     said.sort();
     format!("{said:#?}\n{}", serde_json::to_string_pretty(&trace).expect("it can be written"))
@@ -328,8 +336,8 @@ async fn any_order_doubling_splitting_and_lateness_gives_the_same_traces_and_ver
         let mut judgeable = BTreeSet::new();
         let (mut early, mut late) = (Vec::new(), Vec::new());
         for span in spans {
-            let is_first = !matches!(span.kind, SpanKind::Other | SpanKind::Evaluator)
-                && judgeable.insert(span.trace_id.clone());
+            let is_first =
+                !matches!(span.kind, SpanKind::Other | SpanKind::Evaluator) && judgeable.insert(span.trace_id.clone());
             if is_first || rng.random_bool(0.7) { early.push(span) } else { late.push(span) }
         }
         scatter(&replicas, early, &mut rng).await;

@@ -44,7 +44,8 @@ fn span(trace: usize, id: u8, parent: Option<u8>, attributes: &Value) -> Value {
 fn spans(trace: usize) -> (Vec<Value>, Value) {
     let answer = "Sofas can be returned within 30 days of delivery.";
     let kind = "openinference.span.kind";
-    let question = json!({kind: "CHAIN", "input.value": "How long do I have to return a sofa?", "output.value": answer});
+    let question =
+        json!({kind: "CHAIN", "input.value": "How long do I have to return a sofa?", "output.value": answer});
     let call = json!({kind: "LLM", "input.value": "How long do I have to return a sofa?", "output.value": answer});
     let found = json!({kind: "RETRIEVER", "retrieval.documents.0.document.content": answer,
                        "retrieval.documents.0.document.id": "ret-002"});
@@ -135,8 +136,7 @@ async fn kill_9_at_any_moment_loses_no_span_and_doubles_no_verdict_and_no_event(
     let url = database().await;
     let (_, judges) = sim(Faults { latency_ms: 20, ..Faults::default() }).await;
     let config = settings(&judges);
-    let mut processes =
-        vec![Program::serve(&url, &config, "warn").await, Program::serve(&url, &config, "warn").await];
+    let mut processes = vec![Program::serve(&url, &config, "warn").await, Program::serve(&url, &config, "warn").await];
     let world = World {
         bases: Arc::new(Mutex::new(processes.iter().map(|p| p.base.clone()).collect())),
         taken: Arc::default(),

@@ -85,8 +85,12 @@ fn apart(name: &str, body: &[u8]) -> Vec<Vec<u8>> {
         for resource in whole.resource_logs {
             for scope in resource.scope_logs.clone() {
                 for record in scope.log_records.clone() {
-                    let scope = vec![opentelemetry_proto::tonic::logs::v1::ScopeLogs { log_records: vec![record], ..scope.clone() }];
-                    let one = opentelemetry_proto::tonic::logs::v1::ResourceLogs { scope_logs: scope, ..resource.clone() };
+                    let scope = vec![opentelemetry_proto::tonic::logs::v1::ScopeLogs {
+                        log_records: vec![record],
+                        ..scope.clone()
+                    }];
+                    let one =
+                        opentelemetry_proto::tonic::logs::v1::ResourceLogs { scope_logs: scope, ..resource.clone() };
                     bodies.push(ExportLogsServiceRequest { resource_logs: vec![one] }.encode_to_vec());
                 }
             }
@@ -96,8 +100,10 @@ fn apart(name: &str, body: &[u8]) -> Vec<Vec<u8>> {
         for resource in whole.resource_spans {
             for scope in resource.scope_spans.clone() {
                 for span in scope.spans.clone() {
-                    let scope = vec![opentelemetry_proto::tonic::trace::v1::ScopeSpans { spans: vec![span], ..scope.clone() }];
-                    let one = opentelemetry_proto::tonic::trace::v1::ResourceSpans { scope_spans: scope, ..resource.clone() };
+                    let scope =
+                        vec![opentelemetry_proto::tonic::trace::v1::ScopeSpans { spans: vec![span], ..scope.clone() }];
+                    let one =
+                        opentelemetry_proto::tonic::trace::v1::ResourceSpans { scope_spans: scope, ..resource.clone() };
                     bodies.push(ExportTraceServiceRequest { resource_spans: vec![one] }.encode_to_vec());
                 }
             }

@@ -250,7 +250,8 @@ mod tests {
                 (0..n).map(|i| part(i64::try_from(i / 2).unwrap_or(0), u32::try_from(i).unwrap_or(0), &format!("m{i}"), "")).collect();
             spans.push(whole());
             let want = joined(spans.clone());
-            prop_assert!(want[0].1.len() == if n == 0 { 0 } else { n + 1 });
+            let pieces = if n == 0 { 0 } else { n + 1 };
+            prop_assert_eq!(want[0].1.len(), pieces);
             let mut again: Vec<Span> = spans.iter().chain(&spans).cloned().collect();
             again.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
             prop_assert_eq!(joined(again), want);

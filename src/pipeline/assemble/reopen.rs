@@ -17,7 +17,7 @@ use crate::domain::trace::Trace;
 use crate::domain::verdict::{Outcome, TraceLabels, Verdict};
 use crate::judge::prompt;
 use crate::pipeline::enqueue::{self, Enqueued, enqueue, join_ids, labels, reason_not_to_judge};
-use crate::store::reopen::{Again, Earlier, LateSpans, Renewed, Reopened, Unit};
+use crate::store::reopen::{Again, Earlier, LateSpans, Renewed, Reopened, Retally, Unit};
 use crate::store::traces::{DecidedTrace, Settlement};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, HashMap};
@@ -68,8 +68,8 @@ impl Late<'_> {
         let again = earlier.units.iter().filter_map(|unit| self.again(unit, earlier, &pair)).collect();
         let was = decided(&pair.before, earlier);
         let is = decided(&pair.after, earlier);
-        let tally = (was.labels != is.labels || was.status != is.status)
-            .then(|| (earlier.decided_at, Box::new((was, is))));
+        let moved = was.labels != is.labels || was.status != is.status;
+        let tally = moved.then(|| Box::new(Retally { decided_at: earlier.decided_at, was, is }));
         let body = serde_json::to_vec(&pair.after).expect("a trace can be written as JSON");
         settlement.reopened.push(Reopened { trace_id, count: late, body, tally, again });
     }
@@ -166,7 +166,9 @@ impl Late<'_> {
 /// Spans that are not among those that the trace has.
 fn fresh(pieces: &[Span], new: Vec<Span>) -> Vec<Span> {
     let mut known: HashMap<&str, Vec<&Span>> = HashMap::with_capacity(pieces.len());
-    pieces.iter().for_each(|piece| known.entry(&piece.span_id).or_default().push(piece));
+    for piece in pieces {
+        known.entry(&piece.span_id).or_default().push(piece);
+    }
     let is_new = |span: &Span| !known.get(span.span_id.as_str()).is_some_and(|all| all.iter().any(|p| same(p, span)));
     new.into_iter().filter(is_new).collect()
 }

@@ -105,8 +105,11 @@ mod tests {
     #[test]
     fn a_deep_trace_is_no_circle_and_takes_no_square_of_time() {
         let names: Vec<String> = (0..200_000).map(|n| format!("{n:06}")).collect();
-        let chain: Vec<(&str, Option<&str>)> =
-            names.iter().enumerate().map(|(n, id)| (id.as_str(), n.checked_sub(1).map(|p| names[p].as_str()))).collect();
+        let chain: Vec<(&str, Option<&str>)> = names
+            .iter()
+            .enumerate()
+            .map(|(n, id)| (id.as_str(), n.checked_sub(1).map(|p| names[p].as_str())))
+            .collect();
         let all = spans(&chain);
         assert!(circles(&all).is_empty());
         assert_eq!(depths(&all).last(), Some(&199_999));
