@@ -204,8 +204,7 @@ impl Streams {
         state.tested = None;
         self.changed.insert(slice.clone());
         for dimension in VERSIONED.into_iter().filter(|d| by.by.contains(d)) {
-            let versions = state.versions.entry(dimension).or_default();
-            if let Some(version) = dimension.of(&old.labels) {
+            if let (Some(version), Some(versions)) = (dimension.of(&old.labels), state.versions.get_mut(&dimension)) {
                 versions.uncount(version, old.created_at, (1.0 - old.score, old.inclusion_probability))?;
             }
         }
