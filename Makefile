@@ -40,6 +40,7 @@ bench: ## the numbers we promise
 	@echo "bench: measuring the pipeline in a release build"
 	@scripts/setup.sh
 	@cargo bench --bench pipeline
+	@cargo bench --bench ingest
 	@cargo bench --bench judges
 
 limits: ## how much of a judge's limit is used, and what becomes of jobs when judges fail

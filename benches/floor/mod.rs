@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 const BATCH: usize = 500;
 
-const LIMITS: DueLimits = DueLimits { traces: BATCH, batch_bytes: i64::MAX, trace_bytes: i64::MAX };
+const LIMITS: DueLimits =
+    DueLimits { traces: BATCH, batch_bytes: i64::MAX, trace_bytes: i64::MAX, trace_spans: i64::MAX };
 
 struct Batch {
     spans: Vec<InboxSpan>,

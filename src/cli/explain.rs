@@ -57,13 +57,18 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
             line(format!("assembled from {}, none of a language model", count(story.spans.0, "span")));
         }
         "too_large" => {
-            line(format!("{}, larger than assembly.trace_bytes_max together: not read", count(story.spans.0, "span")));
+            line(format!(
+                "{}, more than assembly.trace_spans_max or larger than assembly.trace_bytes_max: not read",
+                count(story.spans.0, "span")
+            ));
         }
         state => {
-            let late = if story.spans.1 > 0 { format!(", {} came late", story.spans.1) } else { String::new() };
-            line(format!("assembled from {}{late}", count(story.spans.0, "span")));
+            line(format!("assembled from {}{}", count(story.spans.0, "span"), late(story)));
             line(format!("{}: {draw}", if state == "kept" { "kept" } else { "left out by sampling" }));
         }
+    }
+    if let Some(at) = story.reopened_at {
+        line(format!("judged again at {at} for what came late"));
     }
     for gap in &story.gaps {
         line(format!("gap in {}: {}", gap.field, gap.reason));
@@ -75,10 +80,22 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
     if let Some(name) = rubric.filter(|_| story.is_known() && story.verdicts.is_empty() && story.waiting.is_empty()) {
         line(format!("{name}: no verdict and no job; is the name right, and was the rubric loaded then?"));
     }
-    for verdict in &story.verdicts {
+    for verdict in story.verdicts.iter().chain(&story.superseded) {
         tell_verdict(&mut out, verdict);
     }
     out.trim_end().to_owned()
+}
+
+/// What came after the trace was decided on, and what of it is not in the trace.
+fn late(story: &Explanation) -> String {
+    match (story.spans.1, story.late_left_out) {
+        (0, _) => String::new(),
+        (late, 0) => format!(", {late} came late"),
+        (late, left_out) => {
+            let why = if story.state == "kept" { "too late, or too much" } else { "the trace was not kept" };
+            format!(", {late} came late, {left_out} of them are left out: {why}")
+        }
+    }
 }
 
 /// A rate without the last digits of its binary form.
@@ -106,7 +123,8 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
     };
     let by = verdict["decided_by"].as_str().map_or_else(String::new, |by| format!(", decided by {by}"));
     let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
-    line(format!("  {} ({}): {}{score}{passed}{by}", text("rubric"), text("rubric_version"), text("outcome")));
+    let then = verdict["superseded_at"].as_str().map_or_else(String::new, |at| format!(", until {at}"));
+    line(format!("  {} ({}): {}{score}{passed}{by}{then}", text("rubric"), text("rubric_version"), text("outcome")));
     if !text("explanation").is_empty() {
         line(format!("      {}", text("explanation")));
     }

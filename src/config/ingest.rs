@@ -45,6 +45,9 @@ impl Ingest {
     }
 }
 
+/// A week.
+const REOPEN_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
 /// Section `assembly`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +66,10 @@ pub struct Assembly {
     pub batch_bytes_max: usize,
     /// A trace with more bytes of spans than this is not read and not judged.
     pub trace_bytes_max: usize,
+    /// A trace with more spans than this is not read and not judged.
+    pub trace_spans_max: usize,
+    /// How long after its decision late spans and logs still reopen a trace, once, in milliseconds; 0 = never.
+    pub reopen_ms: u64,
 }
 
 impl Default for Assembly {
@@ -75,6 +82,8 @@ impl Default for Assembly {
             batch_traces_max: 500,
             batch_bytes_max: 64 * 1024 * 1024,
             trace_bytes_max: 32 * 1024 * 1024,
+            trace_spans_max: 50_000,
+            reopen_ms: 3_600_000,
         }
     }
 }
@@ -83,6 +92,14 @@ impl Assembly {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("assembly.tick_ms", self.tick_ms)?;
         at_least_one("assembly.batch_traces_max", self.batch_traces_max as u64)?;
+        at_least_one("assembly.trace_bytes_max", self.trace_bytes_max as u64)?;
+        at_least_one("assembly.trace_spans_max", self.trace_spans_max as u64)?;
+        if self.reopen_ms > REOPEN_MS_MAX {
+            return Err(ConfigError::invalid(
+                "assembly.reopen_ms",
+                "must not be above 604800000 (a week): what is judged again much later changes reports that people have read",
+            ));
+        }
         if self.hard_cap_ms < self.quiet_ms {
             return Err(ConfigError::invalid("assembly.hard_cap_ms", "must not be below assembly.quiet_ms"));
         }

@@ -21,6 +21,13 @@ pub fn job_id(trace_id: &str, rubric: &str, rubric_version: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
+/// Id of the job that takes the place of `job` when its trace is judged again for the `nth` time.
+#[must_use]
+pub fn again_id(job: Uuid, nth: u32) -> Uuid {
+    // The unit separator keeps it apart from names of sinks.
+    Uuid::new_v5(&job, format!("again\u{1f}{nth}").as_bytes())
+}
+
 /// Id of the outbox event that tells `sink` about the verdict `job`.
 #[must_use]
 pub fn event_id(job: Uuid, sink: &str) -> Uuid {

@@ -7,6 +7,7 @@
 use super::message::{Document, Message};
 use super::span::{Span, Status};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// A trace as it is sampled, judged and stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,10 @@ pub struct Trace {
     pub view: Span,
     /// All spans, parents before children, then by time.
     pub spans: Vec<Span>,
+    /// The raw form of those spans that are not as they came: put together from parts or from different copies, or cut out of a
+    /// circle of parents. With these a late span meets the same pieces as one that came in time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Span>,
 }
 
 impl Trace {
@@ -33,7 +38,14 @@ impl Trace {
             view: Span,
         }
         let Viewed { trace_id, view } = serde_json::from_slice(body)?;
-        Ok(Self { trace_id, view, spans: Vec::new() })
+        Ok(Self { trace_id, view, spans: Vec::new(), pieces: Vec::new() })
+    }
+
+    /// The spans and parts as they came: what the trace is a function of.
+    #[must_use]
+    pub fn into_pieces(self) -> Vec<Span> {
+        let apart: HashSet<String> = self.pieces.iter().map(|piece| piece.span_id.clone()).collect();
+        self.spans.into_iter().filter(|span| !apart.contains(&span.span_id)).chain(self.pieces).collect()
     }
 
     /// The last thing the user said; `None` when there is no such message.

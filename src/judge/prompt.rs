@@ -230,6 +230,12 @@ impl Template {
         Ok(Self { environment, used, wanted, examples: examples(rubric), schema: Arc::new(rubric_schema(rubric)) })
     }
 
+    /// The inputs that the prompt uses.
+    #[must_use]
+    pub fn used(&self) -> &[Variable] {
+        &self.used
+    }
+
     /// Bytes of the inputs that the prompt uses.
     #[must_use]
     pub fn input_bytes(&self, inputs: &BTreeMap<Variable, String>) -> usize {

@@ -1,15 +1,19 @@
 //! Step 2: the spans of one trace → `Trace`, once it is whole; then sampled and enqueued in the same transaction.
 //!
-//! A loop over `store::take_due`. Its rule: the trace is a function of the set of its spans, so any order, splitting or doubling
-//! of the input gives the same one; and between taking and settling there is only computation, no network. The way not
+//! A loop over `store::take_due`; `assemble/reopen` is about what comes later. Its rule: the trace is a function of the set of its
+//! spans, so any order, splitting or doubling of the input gives the same one; and between taking and settling there is only computation, no network. The way not
 //! taken: keeping open traces in memory, which a restart loses and a second worker does not see.
 
 #[cfg(test)]
 mod captures;
 mod context;
 mod lift;
+#[cfg(test)]
+mod orders;
 mod parts;
+mod reopen;
 mod tools;
+mod tree;
 
 use super::{enqueue, labels, note, sample};
 use crate::app::App;
@@ -20,9 +24,10 @@ use crate::domain::trace::Trace;
 use crate::domain::verdict::TraceLabels;
 use crate::runtime::cpu;
 use crate::store::StoreError;
-use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, LateSpans, Settlement};
+use crate::store::reopen::{Earlier, LateSpans, Renewed};
+use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, Settlement};
 use chrono::{DateTime, Utc};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +37,7 @@ pub use lift::assemble;
 /// Name of the rule for traces without any span of a language model.
 pub const NOTHING_TO_JUDGE: &str = "nothing to judge";
 
-/// Name of the rule for traces above `assembly.trace_bytes_max`.
+/// Name of the rule for traces above `assembly.trace_bytes_max` or `trace_spans_max`.
 pub const TOO_LARGE: &str = "too large";
 
 /// Assembles until stopped.
@@ -58,17 +63,22 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 /// When the database fails; then the traces stay due.
 pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
     let config = &app.bench.config.assembly;
-    let bytes = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+    let whole = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
     let limits = DueLimits {
         traces: config.batch_traces_max,
-        batch_bytes: bytes(config.batch_bytes_max),
-        trace_bytes: bytes(config.trace_bytes_max),
+        batch_bytes: whole(config.batch_bytes_max),
+        trace_bytes: whole(config.trace_bytes_max),
+        trace_spans: whole(config.trace_spans_max),
     };
     let now = app.bench.clock.now();
     let Some(mut due) = app.store.take_due(now, limits).await? else { return Ok(false) };
-    let oversized = std::mem::take(&mut due.oversized);
-    let work =
-        Work { spans: std::mem::take(&mut due.spans), decided: std::mem::take(&mut due.decided), oversized, now };
+    let work = Work {
+        older: older_rubrics(app, &mut due).await?,
+        spans: std::mem::take(&mut due.spans),
+        decided: std::mem::take(&mut due.decided),
+        oversized: std::mem::take(&mut due.oversized),
+        now,
+    };
     let worker = Arc::clone(app);
     let Ok(settlement) = cpu::run(move || work.settle(&worker)).await else {
         // A trace that panics the assembler would do so for ever; it is a bug, and the log has its place.
@@ -81,20 +91,48 @@ pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
     Ok(true)
 }
 
+/// Versions of rubrics by which traces that are reopened were judged and that are no longer active.
+async fn older_rubrics(app: &App, due: &mut DueTraces) -> Result<Vec<Arc<Rubric>>, StoreError> {
+    let catalog = app.bench.rubrics.load();
+    let units = due.decided.values().flat_map(|earlier| &earlier.units);
+    let inactive = units.filter(|unit| catalog.get(&unit.rubric, &unit.rubric_version).is_none());
+    let wanted: BTreeSet<(String, String)> =
+        inactive.map(|unit| (unit.rubric.clone(), unit.rubric_version.clone())).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    Ok(due.rubrics(&wanted).await?.into_iter().map(Arc::new).collect())
+}
+
 async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime<Utc>) -> Result<(), StoreError> {
     let metrics = &app.bench.metrics;
     let kept = settlement.traces.iter().filter(|t| t.decision.kept).count() as u64;
     let left = settlement.traces.len() as u64 - kept;
-    let late: u64 = settlement.late.iter().map(|l| u64::from(l.count.cast_unsigned())).sum();
+    let left_out: u64 = settlement.late.iter().map(|l| u64::from(l.count.cast_unsigned())).sum();
+    let added: u64 = settlement.reopened.iter().map(|r| u64::from(r.count.cast_unsigned())).sum();
+    let again = settlement.reopened.iter().filter(|r| !r.again.is_empty()).count() as u64;
+    let unchanged = settlement.reopened.len() as u64 - again;
+    let renewed = || settlement.reopened.iter().flat_map(|r| &r.again).map(|again| &again.new);
+    let made = renewed().filter_map(|new| if let Renewed::Verdict(v) = new { Some(&**v) } else { None });
     let at_once: Vec<(String, &'static str)> =
-        settlement.verdicts.iter().map(|v| (v.rubric.clone(), v.outcome.as_str())).collect();
-    let has_jobs = !settlement.jobs.is_empty();
+        settlement.verdicts.iter().chain(made).map(|v| (v.rubric.clone(), v.outcome.as_str())).collect();
+    let has_jobs = !settlement.jobs.is_empty() || renewed().any(|new| matches!(new, Renewed::Job(..)));
     let labels: Vec<TraceLabels> = settlement.traces.iter().map(|t| t.labels.clone()).collect();
     due.settle(settlement, &app.sink_names(), now).await?;
     super::deployments::seen(app, &labels, now).await;
     metrics.traces_decided.with_label_values(&["true"]).inc_by(kept);
     metrics.traces_decided.with_label_values(&["false"]).inc_by(left);
-    metrics.spans_late.inc_by(late);
+    for (counter, result, n) in [
+        (&metrics.spans_late, "added", added),
+        (&metrics.spans_late, "left_out", left_out),
+        (&metrics.traces_reopened, "judged_again", again),
+        (&metrics.traces_reopened, "unchanged", unchanged),
+    ] {
+        if n > 0 {
+            counter.with_label_values(&[result]).inc_by(n);
+        }
+    }
     for (rubric, outcome) in at_once {
         metrics.verdicts.with_label_values(&[rubric.as_str(), outcome]).inc();
     }
@@ -107,7 +145,8 @@ async fn finish(app: &App, due: DueTraces, settlement: Settlement, now: DateTime
 /// A batch, off the database.
 struct Work {
     spans: HashMap<String, Vec<Vec<u8>>>,
-    decided: HashMap<String, Option<Vec<u8>>>,
+    decided: HashMap<String, Earlier>,
+    older: Vec<Arc<Rubric>>,
     oversized: Vec<(String, i32)>,
     now: DateTime<Utc>,
 }
@@ -116,18 +155,25 @@ impl Work {
     fn settle(self, app: &App) -> Settlement {
         let mut settlement = Settlement::default();
         for (trace_id, count) in self.oversized {
-            if self.decided.contains_key(&trace_id) {
-                settlement.late.push(LateSpans { trace_id, count, body: None });
-            } else {
-                settlement.traces.push(oversized(app, &trace_id, count));
+            match self.decided.get(&trace_id) {
+                Some(earlier) => settlement.late.push(LateSpans { trace_id, count: count - earlier.spans }),
+                None => settlement.traces.push(oversized(app, &trace_id, count)),
             }
         }
+        let late = reopen::Late { app, older: &self.older, now: self.now };
         for (trace_id, bodies) in self.spans {
             let mut spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
+            let feedback: Vec<bool> = spans.iter().map(reopen::is_feedback).collect();
             labels::take(app, &trace_id, &mut spans, self.now, &mut settlement.labels);
-            match self.decided.get(&trace_id) {
-                Some(body) => settlement.late.push(late(trace_id, spans, body.as_deref())),
-                None => decide(app, assemble(&trace_id, spans), self.now, &mut settlement),
+            let Some(earlier) = self.decided.get(&trace_id) else {
+                decide(app, assemble(&trace_id, spans), self.now, &mut settlement);
+                continue;
+            };
+            let content =
+                spans.into_iter().zip(feedback).filter_map(|(span, is_feedback)| (!is_feedback).then_some(span));
+            let content: Vec<Span> = content.collect();
+            if !content.is_empty() {
+                late.take(trace_id, content, earlier, &mut settlement);
             }
         }
         settlement
@@ -155,21 +201,6 @@ fn read_span(body: &[u8]) -> Option<Span> {
             |error| tracing::error!(%error, "a span in the inbox cannot be read; was it written by a newer version?"),
         )
         .ok()
-}
-
-/// Adds spans to a trace that was decided on before; its jobs and verdicts stay as they are.
-fn late(trace_id: String, new: Vec<Span>, body: Option<&[u8]>) -> LateSpans {
-    let stored: Option<Trace> = body.and_then(|b| serde_json::from_slice(b).ok());
-    // A span that was sent again after its trace was decided on is no late span.
-    let same = |a: &Span, b: &Span| a.span_id == b.span_id && a.part.is_none() && b.part.is_none();
-    let known = |span: &Span| stored.as_ref().is_some_and(|t| t.spans.iter().any(|s| same(s, span)));
-    let fresh: Vec<Span> = new.into_iter().filter(|span| !known(span)).collect();
-    let count = i32::try_from(fresh.len()).unwrap_or(i32::MAX);
-    let body = stored.filter(|_| count > 0).map(|trace| {
-        let merged = assemble(&trace_id, trace.spans.into_iter().chain(fresh).collect());
-        serde_json::to_vec(&merged).expect("a trace can be written as JSON")
-    });
-    LateSpans { trace_id, count, body }
 }
 
 fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settlement) {

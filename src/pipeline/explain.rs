@@ -33,12 +33,18 @@ pub struct Explanation {
     pub sampling: SampleDecision,
     /// Spans it was assembled from, and spans that came later.
     pub spans: (i32, i32),
+    /// Of the late ones, those that were not put into it.
+    pub late_left_out: i32,
+    /// When it was judged again, for what came late.
+    pub reopened_at: Option<DateTime<Utc>>,
     /// What is missing in the trace, and why.
     pub gaps: Vec<crate::domain::span::Gap>,
     /// Jobs that still wait: rubric, attempts, when they are tried, the last error.
     pub waiting: Vec<Waiting>,
-    /// Verdicts, newest first.
+    /// Current verdicts, newest first.
     pub verdicts: Vec<Value>,
+    /// Verdicts whose place others have taken, newest first, each with `superseded_at`.
+    pub superseded: Vec<Value>,
 }
 
 /// A job that still waits.
@@ -82,6 +88,8 @@ pub async fn explain(
         ..VerdictFilter::default()
     };
     let verdicts = store.verdicts(&filter).await?;
+    let superseded = store.superseded(&trace_id, VERDICTS_MAX).await?;
+    let superseded = superseded.into_iter().filter(|(v, _)| rubric.is_none_or(|wanted| wanted == v.rubric));
     let waiting = store.jobs_of_trace(&trace_id).await?;
     let waiting = waiting.into_iter().filter(|(name, ..)| rubric.is_none_or(|wanted| wanted == name));
     let body = stored.as_ref().and_then(|t| serde_json::from_slice::<Trace>(t.body.as_deref()?).ok());
@@ -103,11 +111,20 @@ pub async fn explain(
         decided_at: stored.as_ref().map(|t| t.decided_at),
         sampling: stored.as_ref().map_or_else(would_be, |t| t.decision.clone()),
         spans: stored.as_ref().map_or((open.map_or(0, |(n, _)| n), 0), |t| (t.span_count, t.late_spans)),
+        late_left_out: stored.as_ref().map_or(0, |t| t.late_left_out),
+        reopened_at: stored.as_ref().and_then(|t| t.reopened_at),
         gaps: body.map(|trace| trace.view.gaps).unwrap_or_default(),
         waiting: waiting
             .map(|(rubric, attempts, visible_at, last_error)| Waiting { rubric, attempts, visible_at, last_error })
             .collect(),
         verdicts: verdicts.iter().map(crate::domain::verdict::Verdict::line).collect(),
+        superseded: superseded
+            .map(|(verdict, at)| {
+                let mut line = verdict.line();
+                line["superseded_at"] = serde_json::json!(at);
+                line
+            })
+            .collect(),
         trace_id,
     })
 }

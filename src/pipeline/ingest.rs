@@ -67,11 +67,8 @@ pub fn row(span: &Span) -> InboxSpan {
     let root_ended = span.parent_id.is_none() && span.ended_at.is_some();
     // A Span is plain data with text keys, so this cannot fail.
     let body = serde_json::to_vec(span).expect("a span can be written as JSON");
-    // Parts of a span stand beside it; the same one, sent again, has the same key.
-    let span_id = match span.part {
-        Some(_) => format!("{}+{}", span.span_id, short_hash(&[&body], 16)),
-        None => span.span_id.clone(),
-    };
+    // The same one, sent again, has the same key; parts of a span, and copies that say more, stand beside it.
+    let span_id = format!("{}+{}", span.span_id, short_hash(&[&body], 16));
     InboxSpan { trace_id: span.trace_id.clone(), span_id, root_ended, complete: span.complete, body }
 }
 

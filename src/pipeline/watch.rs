@@ -141,16 +141,25 @@ impl Watcher {
     /// Counts a batch of verdicts and stores the streams that they went into; true when there may be more.
     async fn count(&mut self, app: &App, now: DateTime<Utc>) -> Result<bool, WatchError> {
         let Some(before) = self.cursor else { return Ok(false) };
-        let mut scored = app.store.unwatched(before, BATCH_MAX).await?;
-        let Some(after) = scored.last().map(|s| s.at) else { return Ok(false) };
-        // Within a transaction ids say nothing about time, and what is older than the open hour is counted in it.
-        scored.sort_by_key(|s| (s.created_at, s.at.id));
+        let mut found = app.store.unwatched(before, BATCH_MAX).await?;
+        let Some(after) = found.last().map(|u| u.at) else { return Ok(false) };
+        let full = i64::try_from(found.len()).is_ok_and(|n| n == BATCH_MAX);
+        // Within a transaction ids say nothing about time, and what is older than the open hour is counted in it. One that took
+        // another's place comes after all that may be that other.
+        found.sort_by_key(|u| (u.replaced.is_some(), u.scored.as_ref().map(|s| s.created_at), u.at.id));
         let catalog = app.bench.rubrics.load();
-        for verdict in &scored {
-            let rule = catalog.active().iter().find(|r| r.name == verdict.rubric).map(|r| &r.alert);
-            if let Err(error) = self.streams.count(verdict, rule, app.bench.config.watch.streams_max) {
+        let max = app.bench.config.watch.streams_max;
+        for one in &found {
+            let rubric = one.scored.as_ref().or(one.replaced.as_ref()).map(|s| s.rubric.as_str());
+            let rule = catalog.active().iter().find(|r| Some(r.name.as_str()) == rubric).map(|r| &r.alert);
+            let counted = match (&one.replaced, &one.scored) {
+                (None, None) => Ok(()),
+                (None, Some(scored)) => self.streams.count(scored, rule, max),
+                (Some(old), new) => self.streams.exchange(old, new.as_ref(), rule, max),
+            };
+            if let Err(error) = counted {
                 // One row that makes no sense must not stop the watch of all others.
-                tracing::error!(%error, verdict = %verdict.at.id, "a verdict cannot be watched");
+                tracing::error!(%error, verdict = %one.at.id, "a verdict cannot be watched");
             }
         }
         let rows = self.streams.changed()?;
@@ -160,7 +169,7 @@ impl Watcher {
         }
         self.cursor = Some(after);
         self.streams.stored();
-        Ok(i64::try_from(scored.len()).is_ok_and(|n| n == BATCH_MAX))
+        Ok(full)
     }
 
     /// Closes hours and looks at all evidence: what is wrong now.

@@ -4,8 +4,7 @@
 //! trace. The way not taken: global statics, which two Apps in one test process would share.
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// Every metric of a process.
@@ -27,7 +26,9 @@ pub struct Metrics {
     /// Traces decided on, by `kept`.
     pub traces_decided: IntCounterVec,
     /// Spans that came after their trace was decided on.
-    pub spans_late: IntCounter,
+    pub spans_late: IntCounterVec,
+    /// Traces that late spans were put into, by what came of it.
+    pub traces_reopened: IntCounterVec,
     /// Verdicts stored, by rubric and outcome.
     pub verdicts: IntCounterVec,
     /// Attempts that ended without a verdict, by reason.
@@ -143,9 +144,6 @@ impl Default for Metrics {
             .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
         let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
         r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
-        let spans_late = IntCounter::new("assize_spans_late_total", "Spans that came after their trace was decided on")
-            .expect("names are valid");
-        r.register(Box::new(spans_late.clone())).expect("names are unique");
         Self {
             spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
@@ -154,7 +152,8 @@ impl Default for Metrics {
             signals_dropped: counters(&r, "assize_signals_dropped_total", "Records accepted and dropped", &["signal"]),
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
-            spans_late,
+            spans_late: counters(&r, "assize_spans_late_total", "Spans after their trace was decided on", &["result"]),
+            traces_reopened: counters(&r, "assize_traces_reopened_total", "Traces put together again", &["result"]),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),

@@ -22,6 +22,7 @@ pub mod limit_shares;
 pub mod outbox;
 pub mod panel_models;
 pub mod pauses;
+pub mod reopen;
 pub mod report;
 pub mod rubric_versions;
 pub mod traces;

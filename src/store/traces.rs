@@ -2,10 +2,11 @@
 //!
 //! Called by `pipeline::assemble`: [`Store::take_due`] hands out spans inside an open transaction, the caller computes (no
 //! network in between), [`DueTraces::settle`] writes what came of them and commits. Its rule: a trace that is decided on
-//! is never decided on again; spans that come later are added to it, and its jobs stay as they are. The way not taken:
-//! reading, then deleting by id later, which would need a lock of its own against spans that arrive in between.
+//! is never decided on again; what becomes of spans that come later is in `store::reopen`. The way not taken: reading, then
+//! deleting by id later, which would need a lock of its own against spans that arrive in between.
 
 use super::columns::{optional, text};
+use super::reopen::{self, Earlier, LateSpans, Reopened};
 use super::verdicts::{self, VerdictRows};
 use super::{Store, StoreError, labels};
 use crate::domain::job::Job;
@@ -19,13 +20,13 @@ use std::collections::HashMap;
 /// Traces that are due, with their spans, locked until settled. Dropping it undoes everything.
 #[derive(Debug)]
 pub struct DueTraces {
-    tx: Transaction<'static, Postgres>,
+    pub(super) tx: Transaction<'static, Postgres>,
     /// Trace id to the JSON bodies of its new spans.
     pub spans: HashMap<String, Vec<Vec<u8>>>,
     /// Traces larger than the limit, with their number of spans; their spans are gone.
     pub oversized: Vec<(String, i32)>,
-    /// Those among them that were decided on before, with the stored body if they were kept.
-    pub decided: HashMap<String, Option<Vec<u8>>>,
+    /// Those among them that were decided on before.
+    pub decided: HashMap<String, Earlier>,
 }
 
 /// What one taking of due traces may hold.
@@ -37,6 +38,8 @@ pub struct DueLimits {
     pub batch_bytes: i64,
     /// Bytes of one trace; a larger one is not read.
     pub trace_bytes: i64,
+    /// Spans of one trace; one with more is not read.
+    pub trace_spans: i64,
 }
 
 /// A trace that was decided on.
@@ -56,17 +59,6 @@ pub struct DecidedTrace {
     pub status: &'static str,
 }
 
-/// Spans that came after their trace was decided on.
-#[derive(Debug, Clone)]
-pub struct LateSpans {
-    /// The trace.
-    pub trace_id: String,
-    /// How many.
-    pub count: i32,
-    /// The trace's new body; absent when it was not kept.
-    pub body: Option<Vec<u8>>,
-}
-
 /// All that came of a batch of due traces.
 #[derive(Debug, Default)]
 pub struct Settlement {
@@ -76,8 +68,10 @@ pub struct Settlement {
     pub jobs: Vec<Job>,
     /// Verdicts that need no judging: filtered, not applicable, sampled out by the rubric.
     pub verdicts: Vec<Verdict>,
-    /// Late spans.
+    /// Late spans of which only the number is stored.
     pub late: Vec<LateSpans>,
+    /// Traces that late spans were put into.
+    pub reopened: Vec<Reopened>,
     /// Labels that came with the spans.
     pub labels: Vec<Label>,
 }
@@ -95,8 +89,20 @@ pub struct StoredTrace {
     pub span_count: i32,
     /// Spans that came later.
     pub late_spans: i32,
+    /// Of these, those that are not in the body.
+    pub late_left_out: i32,
+    /// When it was judged again.
+    pub reopened_at: Option<DateTime<Utc>>,
     /// `domain::Trace` as JSON, if it was kept.
     pub body: Option<Vec<u8>>,
+}
+
+/// A trace that is due.
+pub(super) struct Due {
+    pub(super) trace_id: String,
+    pub(super) since: DateTime<Utc>,
+    pub(super) bytes: i64,
+    pub(super) spans: i64,
 }
 
 impl Store {
@@ -107,7 +113,7 @@ impl Store {
     pub async fn take_due(&self, now: DateTime<Utc>, limits: DueLimits) -> Result<Option<DueTraces>, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to take traces"))?;
         let due = sqlx::query!(
-            "SELECT trace_id, bytes, span_count FROM open_traces WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+            "SELECT trace_id, first_seen_at, bytes, span_count FROM open_traces WHERE due_at <= $1 ORDER BY due_at LIMIT $2
              FOR UPDATE SKIP LOCKED",
             now,
             i64::try_from(limits.traces).unwrap_or(i64::MAX),
@@ -115,21 +121,33 @@ impl Store {
         .fetch_all(&mut *tx)
         .await
         .map_err(StoreError::op("looking for due traces"))?;
-        let due = due.into_iter().map(|row| (row.trace_id, row.bytes, row.span_count));
-        let (ids, oversized) = fitting(due, limits);
-        if ids.is_empty() && oversized.is_empty() {
+        if due.is_empty() {
             return Ok(None);
         }
+        let mut due: Vec<Due> = due
+            .into_iter()
+            .map(|row| Due {
+                trace_id: row.trace_id,
+                since: row.first_seen_at,
+                bytes: row.bytes,
+                spans: i64::from(row.span_count),
+            })
+            .collect();
+        recount(&mut tx, &mut due, limits).await?;
+        let mut decided = reopen::decided(&mut tx, &mut due).await?;
+        let (ids, oversized) = fitting(due, limits);
         let too_large: Vec<String> = oversized.iter().map(|(id, _)| id.clone()).collect();
         let gone = [ids.clone(), too_large.clone()].concat();
         sqlx::query!("DELETE FROM open_traces WHERE trace_id = ANY($1)", &gone)
             .execute(&mut *tx)
             .await
             .map_err(StoreError::op("taking due traces"))?;
-        sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1)", &too_large)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::op("dropping spans of oversized traces"))?;
+        if !too_large.is_empty() {
+            sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1)", &too_large)
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::op("dropping spans of oversized traces"))?;
+        }
         let rows = sqlx::query!("DELETE FROM inbox_spans WHERE trace_id = ANY($1) RETURNING trace_id, body", &ids)
             .fetch_all(&mut *tx)
             .await
@@ -138,11 +156,7 @@ impl Store {
         for row in rows {
             spans.entry(row.trace_id).or_default().push(row.body);
         }
-        let decided = sqlx::query!("SELECT trace_id, body FROM traces WHERE trace_id = ANY($1) FOR UPDATE", &gone)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::op("looking for decided traces"))?;
-        let decided = decided.into_iter().map(|row| (row.trace_id, row.body)).collect();
+        reopen::read(&mut tx, &mut decided, &ids).await?;
         Ok(Some(DueTraces { tx, spans, oversized, decided }))
     }
 
@@ -153,7 +167,7 @@ impl Store {
     pub async fn trace(&self, trace_id: &str) -> Result<Option<StoredTrace>, StoreError> {
         let row = sqlx::query!(
             "SELECT trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source, span_count,
-                    late_spans, body FROM traces WHERE trace_id = $1",
+                    late_spans, late_left_out, reopened_at, body FROM traces WHERE trace_id = $1",
             trace_id
         )
         .fetch_optional(&self.pool)
@@ -172,6 +186,8 @@ impl Store {
             },
             span_count: r.span_count,
             late_spans: r.late_spans,
+            late_left_out: r.late_left_out,
+            reopened_at: r.reopened_at,
             body: r.body,
         }))
     }
@@ -254,28 +270,50 @@ impl DueTraces {
             verdicts::insert_events(&mut self.tx, &rows, sinks, now).await?;
             verdicts::insert(&mut self.tx, rows).await?;
         }
-        for late in settlement.late {
-            update_late(&mut self.tx, late).await?;
-        }
+        reopen::count_late(&mut self.tx, &settlement.late).await?;
+        reopen::settle(&mut self.tx, settlement.reopened, sinks, now).await?;
         // Last, since it waits for others who store labels.
         labels::insert(&mut self.tx, &settlement.labels, now).await?;
         self.tx.commit().await.map_err(StoreError::op("committing decided traces"))
     }
 }
 
+/// Counts what really waits of traces that seem too large: a span that was sent again was counted again.
+async fn recount(tx: &mut PgConnection, due: &mut [Due], limits: DueLimits) -> Result<(), StoreError> {
+    let is_large = |d: &Due| d.bytes > limits.trace_bytes || d.spans > limits.trace_spans;
+    let ids: Vec<String> = due.iter().filter(|d| is_large(d)).map(|d| d.trace_id.clone()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query!(
+        r#"SELECT trace_id, count(*) AS "spans!", sum(octet_length(body))::bigint AS "bytes!"
+           FROM inbox_spans WHERE trace_id = ANY($1) GROUP BY trace_id"#,
+        &ids
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::op("counting spans of large traces"))?;
+    for row in rows {
+        if let Some(one) = due.iter_mut().find(|d| d.trace_id == row.trace_id) {
+            (one.bytes, one.spans) = (row.bytes, row.spans);
+        }
+    }
+    Ok(())
+}
+
 /// As many as fit into memory together, one at least; and those that are too large by themselves, which are not read.
-fn fitting(due: impl Iterator<Item = (String, i64, i32)>, limits: DueLimits) -> (Vec<String>, Vec<(String, i32)>) {
+fn fitting(due: Vec<Due>, limits: DueLimits) -> (Vec<String>, Vec<(String, i32)>) {
     let (mut ids, mut oversized, mut total) = (Vec::new(), Vec::new(), 0_i64);
-    for (id, bytes, spans) in due {
-        if bytes > limits.trace_bytes {
-            oversized.push((id, spans));
+    for one in due {
+        if one.bytes > limits.trace_bytes || one.spans > limits.trace_spans {
+            oversized.push((one.trace_id, i32::try_from(one.spans).unwrap_or(i32::MAX)));
             continue;
         }
-        total = total.saturating_add(bytes);
+        total = total.saturating_add(one.bytes);
         if total > limits.batch_bytes && !ids.is_empty() {
             break;
         }
-        ids.push(id);
+        ids.push(one.trace_id);
     }
     (ids, oversized)
 }
@@ -305,7 +343,11 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
     Ok(())
 }
 
-async fn insert_tallies(tx: &mut PgConnection, traces: &[DecidedTrace], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub(super) async fn insert_tallies(
+    tx: &mut PgConnection,
+    traces: &[DecidedTrace],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     // Added up here, so that a batch of one stratum updates one row; in the order of the key, so that two assemblers
     // cannot lock each other out.
     let mut strata = std::collections::BTreeMap::<String, (&DecidedTrace, i64, i64)>::new();
@@ -345,7 +387,7 @@ async fn insert_tallies(tx: &mut PgConnection, traces: &[DecidedTrace], now: Dat
     Ok(())
 }
 
-fn stratum(trace: &DecidedTrace) -> String {
+pub(super) fn stratum(trace: &DecidedTrace) -> String {
     let l = &trace.labels;
     let labels = [&l.service, &l.environment, &l.feature, &l.prompt_version, &l.model, &l.tenant];
     let rate = trace.decision.probability.to_bits().to_be_bytes();
@@ -375,18 +417,5 @@ async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<(), StoreE
     .execute(tx)
     .await
     .map_err(StoreError::op("enqueuing jobs"))?;
-    Ok(())
-}
-
-async fn update_late(tx: &mut PgConnection, late: LateSpans) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE traces SET late_spans = late_spans + $2, body = coalesce($3, body) WHERE trace_id = $1",
-        late.trace_id,
-        late.count,
-        late.body,
-    )
-    .execute(tx)
-    .await
-    .map_err(StoreError::op("adding late spans"))?;
     Ok(())
 }

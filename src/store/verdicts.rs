@@ -5,7 +5,7 @@
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
 
 use super::columns::{json_text, optional, text};
-use super::{Store, StoreError, vote_cache};
+use super::{Store, StoreError, reopen, vote_cache};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
 use crate::domain::rubric::OutputKind;
@@ -51,7 +51,7 @@ impl Store {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to settle"))?;
         let ended = sqlx::query!(
             "DELETE FROM jobs j USING unnest($1::uuid[], $2::uuid[]) AS u(id, token)
-             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id, j.lease_token",
+             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id, j.lease_token, j.supersedes",
             &settled.iter().map(|(lease, _)| lease.item.id).collect::<Vec<_>>(),
             &settled.iter().map(|(lease, _)| lease.token).collect::<Vec<_>>(),
         )
@@ -60,7 +60,8 @@ impl Store {
         .map_err(StoreError::op("ending jobs"))?;
         // By token too: a batch may hold two results of one job, an old one whose lease was lost and the one that counts.
         let tokens: HashSet<(Uuid, Option<Uuid>)> = ended.iter().map(|row| (row.id, row.lease_token)).collect();
-        let ours: HashSet<Uuid> = ended.into_iter().map(|row| row.id).collect();
+        let ours: HashSet<Uuid> = ended.iter().map(|row| row.id).collect();
+        let replaced: Vec<(Uuid, Uuid)> = ended.iter().filter_map(|row| Some((row.supersedes?, row.id))).collect();
         let held = settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
         let verdicts = held.map(|(_, v)| v);
         let rows = VerdictRows::of(verdicts.clone());
@@ -74,11 +75,12 @@ impl Store {
         insert_votes(&mut tx, verdicts).await?;
         insert_events(&mut tx, &rows, sinks, now).await?;
         insert(&mut tx, rows).await?;
+        reopen::supersede(&mut tx, &replaced, sinks, now).await?;
         tx.commit().await.map_err(StoreError::op("committing verdicts"))?;
         Ok(ours)
     }
 
-    /// Reads verdicts with their votes, newest first.
+    /// Reads current verdicts with their votes, newest first.
     ///
     /// # Errors
     /// When a statement fails or a stored vote cannot be read.
@@ -92,7 +94,7 @@ impl Store {
              FROM verdicts
              WHERE ($1::text IS NULL OR trace_id = $1) AND ($2::text IS NULL OR rubric = $2)
                AND ($3::text IS NULL OR outcome = $3) AND ($4::timestamptz IS NULL OR created_at >= $4)
-               AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6))
+               AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6)) AND superseded_at IS NULL
              ORDER BY created_at DESC, id DESC LIMIT $7",
             filter.trace_id,
             filter.rubric,
@@ -108,7 +110,7 @@ impl Store {
         self.with_votes(rows).await
     }
 
-    /// Reads verdicts by id, in no particular order.
+    /// Reads verdicts by id, superseded ones too, in no particular order.
     ///
     /// # Errors
     /// As [`Store::verdicts`].

@@ -9,6 +9,7 @@ use crate::domain::rubric::OutputKind;
 use crate::domain::verdict::TraceLabels;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// The last verdict that was counted.
@@ -39,6 +40,17 @@ pub struct Scored {
     pub labels: TraceLabels,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+}
+
+/// A verdict that was not counted yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unwatched {
+    /// Where the cursor is after it.
+    pub at: Cursor,
+    /// What it says; `None` when it takes the place of another and is not scored itself.
+    pub scored: Option<Scored>,
+    /// The scored verdict whose place it took.
+    pub replaced: Option<Scored>,
 }
 
 /// A stream as stored.
@@ -184,24 +196,24 @@ impl Store {
     pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
         sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
-                              WHERE (v.tx, v.id) > (c.tx, c.id) AND v.outcome = 'scored') AS "behind!""#
+                              WHERE (v.tx, v.id) > (c.tx, c.id) AND (v.outcome = 'scored' OR v.supersedes IS NOT NULL))
+                  AS "behind!""#
         )
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::op("looking whether verdicts wait to be watched"))
     }
 
-    /// Scored verdicts after the cursor, in order.
+    /// Verdicts after the cursor that are scored or took the place of another, in order. Superseded ones are among them: what is
+    /// counted must not depend on when it is looked at, and the one in their place says what it replaced.
     ///
     /// # Errors
-    /// When the statement fails.
-    pub async fn unwatched(&self, after: Cursor, limit: i64) -> Result<Vec<Scored>, StoreError> {
+    /// When a statement fails.
+    pub async fn unwatched(&self, after: Cursor, limit: i64) -> Result<Vec<Unwatched>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT tx, id, rubric, rubric_version, kind, score AS "score!", inclusion_probability, created_at,
-                      service, service_version, environment, feature, prompt_name, prompt_version, model, tenant
-               FROM verdicts
+            r#"SELECT id, tx, supersedes FROM verdicts
                WHERE (tx, id) > ($1, $2) AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                 AND outcome = 'scored'
+                 AND (outcome = 'scored' OR supersedes IS NOT NULL)
                ORDER BY tx, id LIMIT $3"#,
             after.tx,
             after.id,
@@ -210,24 +222,47 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading verdicts to watch"))?;
-        let scored = rows.into_iter().map(|row| Scored {
+        let ids: Vec<Uuid> = rows.iter().flat_map(|row| [Some(row.id), row.supersedes]).flatten().collect();
+        let scored = self.scored(&ids).await?;
+        let found = rows.into_iter().map(|row| Unwatched {
             at: Cursor { tx: row.tx, id: row.id },
-            rubric: row.rubric,
-            rubric_version: row.rubric_version,
-            kind: serde_json::from_value(Value::String(row.kind)).unwrap_or_default(),
-            score: row.score,
-            inclusion_probability: row.inclusion_probability,
-            created_at: row.created_at,
-            labels: TraceLabels {
-                service: row.service,
-                service_version: row.service_version,
-                environment: row.environment,
-                feature: row.feature,
-                prompt_name: row.prompt_name,
-                prompt_version: row.prompt_version,
-                model: row.model,
-                tenant: row.tenant,
-            },
+            scored: scored.get(&row.id).cloned(),
+            replaced: row.supersedes.and_then(|id| scored.get(&id).cloned()),
+        });
+        Ok(found.collect())
+    }
+
+    async fn scored(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Scored>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT tx, id, rubric, rubric_version, kind, score AS "score!", inclusion_probability, created_at,
+                      service, service_version, environment, feature, prompt_name, prompt_version, model, tenant
+               FROM verdicts WHERE id = ANY($1) AND outcome = 'scored'"#,
+            ids
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading verdicts to watch"))?;
+        let scored = rows.into_iter().map(|row| {
+            let scored = Scored {
+                at: Cursor { tx: row.tx, id: row.id },
+                rubric: row.rubric,
+                rubric_version: row.rubric_version,
+                kind: serde_json::from_value(Value::String(row.kind)).unwrap_or_default(),
+                score: row.score,
+                inclusion_probability: row.inclusion_probability,
+                created_at: row.created_at,
+                labels: TraceLabels {
+                    service: row.service,
+                    service_version: row.service_version,
+                    environment: row.environment,
+                    feature: row.feature,
+                    prompt_name: row.prompt_name,
+                    prompt_version: row.prompt_version,
+                    model: row.model,
+                    tenant: row.tenant,
+                },
+            };
+            (scored.at.id, scored)
         });
         Ok(scored.collect())
     }
@@ -317,7 +352,7 @@ impl Store {
                       avg(cost_usd) FILTER (WHERE outcome IN ('scored', 'judge_error')) AS cost_usd,
                       percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms / 1000.0)
                           FILTER (WHERE outcome IN ('scored', 'judge_error')) AS latency_seconds
-               FROM verdicts WHERE created_at >= $1 GROUP BY rubric, feature, environment"#,
+               FROM verdicts WHERE created_at >= $1 AND superseded_at IS NULL GROUP BY rubric, feature, environment"#,
             since
         )
         .fetch_all(&self.pool)
@@ -341,6 +376,7 @@ impl Store {
             Worst,
             "SELECT trace_id, score, explanation FROM verdicts
              WHERE rubric = $1 AND ($2::text IS NULL OR rubric_version = $2) AND created_at >= $3 AND outcome = 'scored'
+               AND superseded_at IS NULL
                AND (feature IS NOT DISTINCT FROM $4 OR ($2::text IS NULL AND $4::text IS NULL))
                AND (environment IS NOT DISTINCT FROM $5 OR ($2::text IS NULL AND $5::text IS NULL))
                AND ($6::text IS NULL OR prompt_version = $6) AND ($7::text IS NULL OR model = $7)

@@ -6,6 +6,7 @@
 #![expect(clippy::format_collect, reason = "test data is small and reads better so")]
 
 mod alerts;
+mod assembly;
 mod batches;
 mod bounds;
 mod budgets;
@@ -17,6 +18,7 @@ mod doors;
 mod faults;
 mod held_up;
 mod invariants;
+mod kills;
 mod labels;
 mod ladder;
 mod limits;

@@ -148,11 +148,11 @@ const GAPS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/captures")
 }
 
-fn spans_of(directory: &str) -> Vec<Span> {
+pub(super) fn spans_of(directory: &str) -> Vec<Span> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder().join(directory))
         .expect("the fixture is there")
         .map(|entry| entry.expect("a file").path())
@@ -178,7 +178,7 @@ fn spans_of(directory: &str) -> Vec<Span> {
     spans
 }
 
-fn traces(spans: Vec<Span>) -> Vec<Trace> {
+pub(super) fn traces(spans: Vec<Span>) -> Vec<Trace> {
     let mut by_id: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     for span in spans {
         by_id.entry(span.trace_id.clone()).or_default().push(span);

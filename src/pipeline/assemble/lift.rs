@@ -5,7 +5,7 @@
 //! all there are; usage is summed over leaf model calls only, since parents repeat it; labels are taken from the span
 //! nearest to the root that has them. Pure.
 
-use super::{context, parts, tools};
+use super::{context, parts, tools, tree};
 use crate::domain::message::{Message, Usage};
 use crate::domain::span::{Span, SpanKind, Status};
 use crate::domain::trace::Trace;
@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 /// Puts spans together to a trace.
 #[must_use]
 pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
-    let spans = ordered(spans);
+    let (spans, pieces) = ordered(spans);
     let mut view = spans.first().map(|(_, root)| labels_of(root)).unwrap_or_default();
     trace_id.clone_into(&mut view.trace_id);
     let refs: Vec<(usize, &Span)> = spans.iter().map(|(depth, span)| (*depth, span)).collect();
@@ -53,38 +53,31 @@ pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
     lift_failure(&mut view, answering);
     view.kind = if refs.len() == 1 { view.kind } else { SpanKind::Chain };
     view.complete = false;
-    Trace { trace_id: trace_id.to_owned(), view, spans: spans.into_iter().map(|(_, span)| span).collect() }
+    Trace { trace_id: trace_id.to_owned(), view, spans: spans.into_iter().map(|(_, span)| span).collect(), pieces }
 }
 
-/// Each span once, with its depth, parents before children, then by time and id.
-fn ordered(mut spans: Vec<Span>) -> Vec<(usize, Span)> {
-    spans = parts::joined(spans);
-    spans.sort_by(|a, b| a.span_id.cmp(&b.span_id));
-    let parents: HashMap<&str, &str> =
-        spans.iter().filter_map(|s| Some((s.span_id.as_str(), s.parent_id.as_deref()?))).collect();
-    let ids: HashSet<&str> = spans.iter().map(|s| s.span_id.as_str()).collect();
-    let depths: Vec<usize> = spans.iter().map(|span| depth(&span.span_id, &parents, &ids)).collect();
-    let mut deep: Vec<(usize, Span)> = depths.into_iter().zip(spans).collect();
+/// Each span once, with its depth, parents before children, then by time and id; and the raw form of those that are not as
+/// they came.
+fn ordered(spans: Vec<Span>) -> (Vec<(usize, Span)>, Vec<Span>) {
+    let mut joined = parts::joined(spans);
+    joined.sort_by(|(a, _), (b, _)| a.span_id.cmp(&b.span_id));
+    let (mut spans, pieces): (Vec<Span>, Vec<Vec<Span>>) = joined.into_iter().unzip();
+    let mut pieces = pieces.concat();
+    for at in tree::circles(&spans) {
+        if !pieces.iter().any(|piece| piece.span_id == spans[at].span_id) {
+            pieces.push(spans[at].clone());
+        }
+        spans[at].parent_id = None;
+        spans[at].gap("parent", "its parents form a circle, which is cut here");
+    }
+    pieces.sort_by(|a, b| a.span_id.cmp(&b.span_id));
+    let mut deep: Vec<(usize, Span)> = tree::depths(&spans).into_iter().zip(spans).collect();
     // A true root comes before an orphan that only looks like one because its parent has not come.
     deep.sort_by(|(da, a), (db, b)| {
         let rank = |s: &Span| s.parent_id.is_some() || s.part.is_some();
         (da, rank(a), a.started_at, &a.span_id).cmp(&(db, rank(b), b.started_at, &b.span_id))
     });
-    deep
-}
-
-/// Steps up to a span without a known parent; a cycle ends where it closes.
-fn depth(id: &str, parents: &HashMap<&str, &str>, ids: &HashSet<&str>) -> usize {
-    let (mut at, mut steps) = (id, 0);
-    let mut seen = HashSet::from([id]);
-    while let Some(parent) = parents.get(at).copied().filter(|p| ids.contains(p)) {
-        if !seen.insert(parent) {
-            break;
-        }
-        at = parent;
-        steps += 1;
-    }
-    steps
+    (deep, pieces)
 }
 
 /// A copy of the root without what is lifted in ways of its own.
@@ -130,10 +123,16 @@ fn lift_labels(view: &mut Span, spans: &[(usize, &Span)]) {
     view.gaps.sort();
 }
 
+/// By the clocks of the roots alone where they tell: a child may run elsewhere, under a clock that is wrong, or outlive them.
 fn lift_times(view: &mut Span, spans: &[(usize, &Span)]) {
-    view.started_at = spans.iter().filter_map(|(_, s)| s.started_at).min();
-    if view.ended_at.is_none() {
-        view.ended_at = spans.iter().filter_map(|(_, s)| s.ended_at).max();
+    let roots = || spans.iter().map(|(_, s)| *s).filter(|s| s.parent_id.is_none() && s.part.is_none());
+    let begun = roots().filter_map(|s| s.started_at).min();
+    let ended = roots().filter_map(|s| s.ended_at).max();
+    view.started_at = begun.or_else(|| spans.iter().filter_map(|(_, s)| s.started_at).min());
+    view.ended_at = ended.or_else(|| spans.iter().filter_map(|(_, s)| s.ended_at).max());
+    if view.ended_at < view.started_at && view.ended_at.is_some() {
+        // One of them is by another clock: as far as we know it took no time.
+        view.ended_at = view.started_at;
     }
 }
 
@@ -410,6 +409,34 @@ mod tests {
         let trace = assemble("t", vec![span("a", Some("b")), span("b", Some("a")), span("c", Some("gone"))]);
         assert_eq!(trace.spans.len(), 3);
         assert_eq!(assemble("t", Vec::new()).spans.len(), 0);
+        let mut all = vec![span("a", Some("b")), span("b", Some("a")), span("self", Some("self"))];
+        all[1].output = vec![Message::text("assistant", "Thirty days.")];
+        let trace = assemble("t", all.clone());
+        assert_eq!(trace.answer().as_deref(), Some("Thirty days."), "a call in a circle is still a call");
+        assert!(trace.view.gaps.iter().any(|gap| gap.field == "parent"));
+        all.reverse();
+        assert_eq!(assemble("t", all), trace);
+        assert_eq!(assemble("t", trace.clone().into_pieces()), trace, "it is cut in the same place again");
+    }
+
+    #[test]
+    fn a_childs_clock_does_not_change_how_long_the_trace_took() {
+        let at = |ms: i64| chrono::DateTime::from_timestamp_millis(ms);
+        let span = |id: &str, parent: Option<&str>, from: i64, to: i64| Span {
+            span_id: id.to_owned(),
+            parent_id: parent.map(str::to_owned),
+            started_at: at(from),
+            ended_at: at(to),
+            ..Span::default()
+        };
+        let skewed = || span("early", Some("root"), -300_000, -299_000);
+        let after = || span("after", Some("root"), 900, 5_000);
+        let trace = assemble("t", vec![skewed(), span("root", None, 0, 1_000), after()]);
+        assert_eq!((trace.latency_ms(), trace.view.span_id.as_str()), (Some(1_000), "root"));
+        let two = assemble("t", vec![span("root", None, 0, 1_000), span("second", None, 1_500, 2_500)]);
+        assert_eq!((two.latency_ms(), two.view.span_id.as_str()), (Some(2_500), "root"), "a second root goes on");
+        let without = assemble("t", vec![span("a", Some("gone"), 10, 20), after()]);
+        assert_eq!(without.latency_ms(), Some(4_990), "without a root all that came counts");
     }
 
     proptest! {

@@ -1,13 +1,17 @@
 //! Content that came apart from its span, in log records, put into it.
 //!
 //! Called by `lift`, first of all. Its rule: the result depends on the set of spans and parts alone, not on which came first or how
-//! often; what the span says itself wins, and a part whose span never came stands for it. Pure.
+//! often; what the span says itself wins, unless it says that this was cut; a part whose span never came stands for it. What a
+//! span was made of is kept beside it, so that a part that comes late finds the same as one in time. Pure.
 
-use crate::domain::span::{Span, SpanKind};
+use crate::domain::span::{Gap, Span, SpanKind};
 use std::collections::HashMap;
 
-/// One span an id: the fullest of those that came, with its parts.
-pub(super) fn joined(spans: Vec<Span>) -> Vec<Span> {
+/// A span, and what it was made of where that is not the span itself.
+pub(super) type Joined = (Span, Vec<Span>);
+
+/// One span an id: the fullest of those that came, with its parts; in no particular order.
+pub(super) fn joined(spans: Vec<Span>) -> Vec<Joined> {
     let mut by_id: HashMap<String, (Vec<Span>, Vec<Span>)> = HashMap::new();
     for span in spans {
         let (wholes, parts) = by_id.entry(span.span_id.clone()).or_default();
@@ -16,16 +20,22 @@ pub(super) fn joined(spans: Vec<Span>) -> Vec<Span> {
     by_id.into_values().filter_map(|(wholes, parts)| join(wholes, parts)).collect()
 }
 
-fn join(mut wholes: Vec<Span>, parts: Vec<Span>) -> Option<Span> {
+fn join(mut wholes: Vec<Span>, parts: Vec<Span>) -> Option<Joined> {
+    if wholes.len() == 1 && parts.is_empty() {
+        return Some((wholes.pop()?, Vec::new()));
+    }
     // The order of arrival must not matter.
     let weight = |s: &Span| (s.ended_at, s.output.len(), s.input.len(), serde_json::to_string(s).unwrap_or_default());
     wholes.sort_by_cached_key(weight);
+    wholes.dedup();
     let parts = in_order(parts);
-    match (wholes.pop(), parts.first()) {
-        (whole, None) => whole,
-        (Some(mut whole), Some(_)) => {
+    let pieces = || wholes.iter().chain(&parts).cloned().collect::<Vec<_>>();
+    match (wholes.last(), parts.first()) {
+        (Some(whole), None) => Some((whole.clone(), if wholes.len() > 1 { pieces() } else { Vec::new() })),
+        (Some(whole), Some(_)) => {
+            let mut whole = whole.clone();
             fill(&mut whole, &parts);
-            Some(whole)
+            Some((whole, pieces()))
         }
         (None, Some(first)) => {
             let mut stand_in = Span {
@@ -37,8 +47,9 @@ fn join(mut wholes: Vec<Span>, parts: Vec<Span>) -> Option<Span> {
                 ..Span::default()
             };
             fill(&mut stand_in, &parts);
-            Some(stand_in)
+            Some((stand_in, pieces()))
         }
+        (None, None) => None,
     }
 }
 
@@ -60,18 +71,24 @@ fn in_order(parts: Vec<Span>) -> Vec<Span> {
 }
 
 fn fill(span: &mut Span, parts: &[Span]) {
-    let own = (!span.input.is_empty(), !span.output.is_empty());
-    // A part with the whole call counts alone; else each part is one message.
+    // A part with the whole call counts alone, the last of the fullest; else each part is one message.
     let messages = |part: &&Span| part.input.len() + part.output.len();
     let whole = parts.iter().filter(|p| messages(p) > 1).max_by_key(messages);
-    for part in whole.map_or_else(|| parts.iter().collect::<Vec<_>>(), |one| vec![one]) {
-        if !own.0 {
-            span.input.extend(part.input.iter().cloned());
-        }
-        if !own.1 {
-            span.output.extend(part.output.iter().cloned());
+    let told = whole.map_or_else(|| parts.iter().collect::<Vec<_>>(), |one| vec![one]);
+    let mut replaced = Vec::new();
+    for (field, mine, theirs) in [
+        ("input", &mut span.input, told.iter().flat_map(|p| p.input.iter().cloned()).collect::<Vec<_>>()),
+        ("output", &mut span.output, told.iter().flat_map(|p| p.output.iter().cloned()).collect()),
+    ] {
+        // What the span says itself wins, unless it says that this is not all.
+        let is_whole = !mine.is_empty() && !is_cut(&span.gaps, field);
+        let is_better = mine.is_empty() || !told.iter().any(|part| is_cut(&part.gaps, field));
+        if !theirs.is_empty() && !is_whole && is_better {
+            *mine = theirs;
+            replaced.push(field);
         }
     }
+    span.gaps.retain(|gap| !(replaced.contains(&gap.field.as_str()) && closes(&gap.reason)));
     for part in parts {
         complete(span, part);
         for label in &part.labels {
@@ -85,6 +102,16 @@ fn fill(span: &mut Span, parts: &[Span]) {
         !(gap.reason.starts_with("not captured")
             && ((gap.field == "input" && has_input) || (gap.field == "output" && has_output)))
     });
+}
+
+/// Whether a sender says that what it sent of a field is not all.
+fn is_cut(gaps: &[Gap], field: &str) -> bool {
+    gaps.iter().any(|gap| gap.field == field && closes(&gap.reason))
+}
+
+/// Whether content from elsewhere closes a gap with this reason.
+fn closes(reason: &str) -> bool {
+    ["cut by the sender", "dropped by limits", "stored elsewhere", "not captured"].iter().any(|r| reason.starts_with(r))
 }
 
 /// Takes from another span of the same call what this one lacks.
@@ -176,14 +203,44 @@ mod tests {
         let parts = vec![part(2, 1, "two", ""), part(1, 0, "one", ""), part(3, 2, "", "answer")];
         let mut all = parts.clone();
         all.push(whole());
-        let span = joined(all).remove(0);
+        let span = one(all);
         assert_eq!(span.input.iter().map(|m| m.content.as_str()).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!((span.name.as_str(), span.kind, span.gaps.len()), ("chat", SpanKind::Llm, 0));
-        let alone = joined(parts).remove(0);
+        let alone = one(parts);
         assert_eq!((alone.output.len(), alone.part), (1, Some(0)));
         let own = Span { output: vec![Message::text("assistant", "own")], ..whole() };
-        let span = joined(vec![own, part(1, 0, "", "theirs")]).remove(0);
+        let span = one(vec![own, part(1, 0, "", "theirs")]);
         assert_eq!(span.output, [Message::text("assistant", "own")]);
+    }
+
+    fn one(spans: Vec<Span>) -> Span {
+        joined(spans).remove(0).0
+    }
+
+    #[test]
+    fn content_that_the_span_says_is_cut_is_replaced_by_a_record_that_has_it_whole() {
+        let mut cut = Span { output: vec![Message::text("assistant", "Thirty d")], gaps: Vec::new(), ..whole() };
+        cut.gap("output", "cut by the sender: it begins as JSON and does not end");
+        let span = one(vec![cut.clone(), part(1, 0, "", "Thirty days.")]);
+        assert_eq!((span.output[0].content.as_str(), span.gaps.len()), ("Thirty days.", 0));
+        let mut also_cut = part(1, 0, "", "Thirty da");
+        also_cut.gap("output", "cut by the sender: it begins as JSON and does not end");
+        assert_eq!(one(vec![cut, also_cut]).output[0].content, "Thirty d", "one is as good as the other");
+    }
+
+    #[test]
+    fn of_two_records_of_a_whole_call_the_later_one_counts() {
+        let call = |ms, answer| Span { input: vec![Message::text("user", "q")], ..part(ms, 0, "", answer) };
+        let span = one(vec![whole(), call(2, "final"), call(1, "draft")]);
+        assert_eq!(span.output, [Message::text("assistant", "final")]);
+    }
+
+    #[test]
+    fn of_different_copies_of_a_span_the_fullest_counts_and_all_are_kept_as_pieces() {
+        let begun = Span { ended_at: None, ..whole() };
+        let (span, pieces) = joined(vec![begun.clone(), whole(), begun]).remove(0);
+        assert_eq!((span.ended_at, pieces.len()), (at(9), 2));
+        assert_eq!(joined(vec![whole(), whole()]).remove(0), (whole(), Vec::new()), "the same twice is one");
     }
 
     proptest! {
@@ -193,6 +250,8 @@ mod tests {
                 (0..n).map(|i| part(i64::try_from(i / 2).unwrap_or(0), u32::try_from(i).unwrap_or(0), &format!("m{i}"), "")).collect();
             spans.push(whole());
             let want = joined(spans.clone());
+            let pieces = if n == 0 { 0 } else { n + 1 };
+            prop_assert_eq!(want[0].1.len(), pieces);
             let mut again: Vec<Span> = spans.iter().chain(&spans).cloned().collect();
             again.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
             prop_assert_eq!(joined(again), want);

@@ -182,6 +182,46 @@ impl Streams {
         Ok(())
     }
 
+    /// A verdict took the place of one that was counted. Version tests exchange the scores. The scan keeps what it has seen:
+    /// evidence must not change afterwards, and of a trace it counts one verdict, the first that was scored.
+    ///
+    /// # Errors
+    /// As [`Streams::count`].
+    pub fn exchange(
+        &mut self,
+        old: &Scored,
+        new: Option<&Scored>,
+        rule: Option<&AlertRule>,
+        max: usize,
+    ) -> Result<(), Invalid> {
+        let plain = AlertRule::default();
+        let by = rule.unwrap_or(&plain);
+        let slice = Slice::of(old, by);
+        let Some(state) = self.all.get_mut(&slice) else {
+            // Its stream was forgotten, or never had a place.
+            return new.map_or(Ok(()), |new| self.count(new, rule, max));
+        };
+        state.tested = None;
+        self.changed.insert(slice.clone());
+        for dimension in VERSIONED.into_iter().filter(|d| by.by.contains(d)) {
+            if let (Some(version), Some(versions)) = (dimension.of(&old.labels), state.versions.get_mut(&dimension)) {
+                versions.uncount(version, old.created_at, (1.0 - old.score, old.inclusion_probability))?;
+            }
+        }
+        let Some(new) = new else { return Ok(()) };
+        if Slice::of(new, by) != slice {
+            // Another stream has not seen this trace yet.
+            return self.count(new, rule, max);
+        }
+        for dimension in VERSIONED.into_iter().filter(|d| by.by.contains(d)) {
+            if let Some(version) = dimension.of(&new.labels) {
+                let versions = state.versions.entry(dimension).or_default();
+                versions.count(version, new.created_at, (1.0 - new.score, new.inclusion_probability))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Streams that are not stored as they are.
     ///
     /// # Errors

@@ -58,6 +58,19 @@ impl Tally {
         Ok(())
     }
 
+    /// Takes back a score if one like it is counted.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub fn take(&mut self, loss: f64, inclusion: f64) -> Result<(), Invalid> {
+        let key = key(loss, inclusion)?;
+        let found = self.counts.binary_search_by_key(&key, |(class, level, _)| (*class, *level));
+        if found.is_ok_and(|at| self.counts[at].2 > 0) {
+            self.change(key, -1);
+        }
+        Ok(())
+    }
+
     /// Adds another's counts.
     pub fn merge(&mut self, other: &Self) {
         for (class, level, count) in &other.counts {

@@ -60,6 +60,28 @@ impl Versions {
         Ok(())
     }
 
+    /// Takes back a score that was counted with the same arguments; one that was not, or is forgotten, is left alone.
+    ///
+    /// # Errors
+    /// As `count`.
+    pub fn uncount(
+        &mut self,
+        version: &str,
+        completed_at: DateTime<Utc>,
+        (loss, inclusion): (f64, f64),
+    ) -> Result<(), Invalid> {
+        let day = super::hour_of(completed_at).div_euclid(24);
+        let Some(known) = self.0.get_mut(version) else { return Ok(()) };
+        if let Some(tally) = known.days.get_mut(&day) {
+            tally.take(loss, inclusion)?;
+        }
+        known.days.retain(|_, tally| !tally.is_empty());
+        if known.days.is_empty() {
+            self.0.remove(version);
+        }
+        Ok(())
+    }
+
     /// The versions with the hour in which each was first seen, the oldest first.
     #[must_use]
     pub fn first_seen(&self) -> Vec<(&str, DateTime<Utc>)> {

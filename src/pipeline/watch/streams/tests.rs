@@ -79,3 +79,44 @@ fn a_drop_ends_when_a_day_is_as_good_as_before() {
     add(&mut streams, &rubrics, &Batch { version: "v", at: day(12), apart, count: 960 * 2, bad: 1 });
     assert_eq!(streams.look(&config, &rubrics, day(14)).expect("valid"), Vec::new(), "two good days");
 }
+
+#[test]
+fn a_verdict_in_anothers_place_is_counted_once_and_the_scan_keeps_what_it_saw() {
+    let rubrics = rubric();
+    let apart = TimeDelta::seconds(1);
+    let scored = |score: f64, feature: &str| Scored {
+        at: Cursor { tx: 0, id: uuid::Uuid::nil() },
+        rubric: "r".to_owned(),
+        rubric_version: rubrics[0].version.clone(),
+        kind: OutputKind::Boolean,
+        score,
+        inclusion_probability: 1.0,
+        labels: TraceLabels {
+            prompt_version: Some("v2".to_owned()),
+            feature: Some(feature.to_owned()).filter(|f| !f.is_empty()),
+            ..TraceLabels::default()
+        },
+        created_at: start() + TimeDelta::days(1),
+    };
+    let rule = Some(&rubrics[0].alert);
+    let begun = |old: f64| {
+        let mut streams = Streams::default();
+        add(&mut streams, &rubrics, &Batch { version: "v1", at: start(), apart, count: 50, bad: 1 });
+        streams.count(&scored(old, ""), rule, 100).expect("a valid score");
+        streams
+    };
+    let state = |streams: &Streams, n: usize| streams.all.values().nth(n).expect("a stream").clone();
+    let (mut exchanged, right) = (begun(0.0), begun(1.0));
+    exchanged.exchange(&scored(0.0, ""), Some(&scored(1.0, "")), rule, 100).expect("valid");
+    assert_eq!(state(&exchanged, 0).versions, state(&right, 0).versions, "as if the first had never been");
+    assert_eq!(state(&exchanged, 0).scan, state(&begun(0.0), 0).scan, "evidence does not change afterwards");
+    // One that is in another stream now is counted there; one that has no score any more, nowhere.
+    let mut moved = begun(0.0);
+    moved.exchange(&scored(0.0, ""), Some(&scored(1.0, "billing")), rule, 100).expect("valid");
+    assert_eq!((moved.len(), state(&moved, 1).scan.recent(start() + TimeDelta::days(1), 1).n_eff), (2, 1.0));
+    let mut gone = begun(0.0);
+    gone.exchange(&scored(0.0, ""), None, rule, 100).expect("valid");
+    gone.exchange(&scored(0.0, ""), None, rule, 100).expect("taking back twice takes back once");
+    let versions = state(&gone, 0).versions[&Dimension::PromptVersion].clone();
+    assert_eq!(versions.first_seen().iter().map(|(version, _)| *version).collect::<Vec<_>>(), ["v1"]);
+}
