@@ -5,6 +5,7 @@
 //! taken: keeping OTLP as the inner form, which would make every reader know every dialect.
 
 use super::label::Draft;
+use super::policy::Upstream;
 use super::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, Usage};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,9 @@ pub struct Span {
     /// W3C tracestate, as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_state: Option<String>,
+    /// What a sampler before us said, where the dialect has a place for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
     /// True when the sender says that no more spans of this trace will come (a whole native trace).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,

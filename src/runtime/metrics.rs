@@ -26,6 +26,8 @@ pub struct Metrics {
     pub redactions: IntCounterVec,
     /// Traces decided on, by `kept`.
     pub traces_decided: IntCounterVec,
+    /// Lowest and highest rate that a limit of sampling gives its values, by kind, name and end.
+    pub sampling_rate: GaugeVec,
     /// Spans that came after their trace was decided on.
     pub spans_late: IntCounter,
     /// Verdicts stored, by rubric and outcome.
@@ -154,6 +156,12 @@ impl Default for Metrics {
             signals_dropped: counters(&r, "assize_signals_dropped_total", "Records accepted and dropped", &["signal"]),
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
+            sampling_rate: gauges(
+                &r,
+                "assize_sampling_rate",
+                "Lowest and highest rate that a limit of sampling gives its values",
+                &["kind", "limit", "end"],
+            ),
             spans_late,
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),

@@ -24,6 +24,8 @@ pub mod panel_models;
 pub mod pauses;
 pub mod report;
 pub mod rubric_versions;
+pub mod sampling_steps;
+pub mod tallies;
 pub mod traces;
 pub mod verdicts;
 pub mod vote_cache;
