@@ -1,7 +1,7 @@
 //! What the statistics promise, simulated through the code that the worker runs: `make simulate`.
 //!
 //! Intervals that cover, scans that stay quiet while nothing changes and find drops in time, version tests that do not confuse
-//! equal versions, and what an hour of ten thousand streams costs. Seeded: the same figures on every machine but for times.
+//! equal versions, samples that the real rules draw, and what an hour of ten thousand streams costs. Seeded: the same figures on every machine but for times.
 //! `--long` repeats everything ten times. Its rule: each figure stands beside its goal, and a missed goal is exit code 1. The
 //! way not taken: the simulations in Python that chose the methods, which say nothing about this code.
 
@@ -9,10 +9,14 @@
 mod cost;
 #[path = "simulate/coverage.rs"]
 mod coverage;
+#[path = "simulate/days.rs"]
+mod days;
 #[path = "simulate/draws.rs"]
 mod draws;
 #[path = "simulate/picture.rs"]
 mod picture;
+#[path = "simulate/sampling.rs"]
+mod sampling;
 #[path = "simulate/traffic.rs"]
 mod traffic;
 
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         figures.extend(part);
     };
     tell(coverage::figures(400 * times));
+    tell(sampling::figures(1_001 * times));
     for scenario in scenarios() {
         tell(vec![false_alarms(&scenario, times)]);
     }

@@ -103,7 +103,8 @@ impl Sampling {
             check_number(&key, ceiling.per_hour)?;
             let over = |floor: &&Floor| ceiling.by == Some(floor.by) && floor.per_hour > ceiling.per_hour;
             if let Some(floor) = self.floors.iter().find(over) {
-                let problem = format!("is below the floor `{}` of the same values; raise it, or lower the floor", floor.name);
+                let problem =
+                    format!("is below the floor `{}` of the same values; raise it, or lower the floor", floor.name);
                 return Err(ConfigError::invalid(key, problem));
             }
         }

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn the_sampler_that_decided_is_asked_for_its_rate() {
-        let rates = json!({"_dd.rule_psr": 0.2, "_dd.limit_psr": 0.5, "_dd.agent_psr": 0.9, "_sampling_priority_v1": 2});
+        let rates =
+            json!({"_dd.rule_psr": 0.2, "_dd.limit_psr": 0.5, "_dd.agent_psr": 0.9, "_sampling_priority_v1": 2});
         let with = |dm: &str| {
             let mut tags = rates.clone();
             tags["_dd.p.dm"] = dm.into();

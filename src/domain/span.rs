@@ -5,8 +5,8 @@
 //! taken: keeping OTLP as the inner form, which would make every reader know every dialect.
 
 use super::label::Draft;
-use super::policy::Upstream;
 use super::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, Usage};
+use super::policy::Upstream;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -98,9 +98,8 @@ impl Step {
     #[must_use]
     pub fn serves(&self, now: DateTime<Utc>, budgets: &[BudgetRate]) -> bool {
         let knows = |wanted: &BudgetRate| {
-            let same = |b: &&BudgetRate| {
-                b.budget == wanted.budget && b.subject == wanted.subject && b.until == wanted.until
-            };
+            let same =
+                |b: &&BudgetRate| b.budget == wanted.budget && b.subject == wanted.subject && b.until == wanted.until;
             self.rates.budgets.iter().find(same).is_some_and(|b| b.rate <= wanted.rate)
         };
         now < self.ends_at && budgets.iter().all(knows)

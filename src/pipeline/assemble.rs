@@ -141,8 +141,7 @@ impl Work {
             let mut spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
             let said = spans.iter().flat_map(|span| &span.labels).any(sample::is_negative);
             labels::take(app, &trace_id, &mut spans, self.round.now, &mut settlement.labels);
-            let evidence =
-                sample::Evidence { negative_feedback: said || self.round.disliked.contains(&trace_id) };
+            let evidence = sample::Evidence { negative_feedback: said || self.round.disliked.contains(&trace_id) };
             match self.decided.get(&trace_id) {
                 Some(body) => settlement.late.push(late(trace_id, spans, body.as_deref())),
                 None => decide(app, assemble(&trace_id, spans), &evidence, (&self.round, &mut settlement)),
@@ -189,12 +188,7 @@ fn late(trace_id: String, new: Vec<Span>, body: Option<&[u8]>) -> LateSpans {
     LateSpans { trace_id, count, body }
 }
 
-fn decide(
-    app: &App,
-    trace: Trace,
-    evidence: &sample::Evidence,
-    (round, settlement): (&Round, &mut Settlement),
-) {
+fn decide(app: &App, trace: Trace, evidence: &sample::Evidence, (round, settlement): (&Round, &mut Settlement)) {
     let (config, now) = (&app.bench.config, round.now);
     let judgeable = trace.spans.iter().any(|span| !matches!(span.kind, SpanKind::Other | SpanKind::Evaluator));
     let sample::Draw { decision, counts } = if judgeable {

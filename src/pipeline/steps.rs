@@ -9,7 +9,7 @@ use super::sample::control;
 use crate::app::App;
 use crate::config::Config;
 use crate::domain::ids::short_hash;
-use crate::domain::step::{Rates, Step};
+use crate::domain::step::{Past, Rates, Step};
 use crate::runtime::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
@@ -29,12 +29,12 @@ pub async fn current(app: &App, now: DateTime<Utc>) -> Result<Arc<Step>, StoreEr
     if known.serves(now, &budgets) {
         return Ok(known);
     }
-    let next = |past: &_| {
+    let next = |past: &Past| {
         let mut step = control::next(&config.sampling, past, now);
         step.rates.budgets.clone_from(&budgets);
         step
     };
-    let step = Arc::new(app.store.step(&policy_id(config), (now - control::WINDOW, now), &budgets, next).await?);
+    let step = Arc::new(app.store.step(&policy_id(config), (now - control::WINDOW, now), &budgets, &next).await?);
     show(&app.bench.metrics, &step.rates);
     app.step.store(Arc::clone(&step));
     Ok(step)

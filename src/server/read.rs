@@ -93,8 +93,7 @@ pub(super) async fn trace(State(shared): State<Shared>, Path(id): Path<String>) 
     if id.contains('\0') {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no trace id has a NUL in it"));
     }
-    let found =
-        explain(&shared.app.store, &shared.app.bench.config, &id, None).await.map_err(failed(&shared))?;
+    let found = explain(&shared.app.store, &shared.app.bench.config, &id, None).await.map_err(failed(&shared))?;
     if !found.is_known() {
         let text = format!("trace {id} is not known: it never came, or sampling left it out more than a day ago");
         return Err(Problem::new(StatusCode::NOT_FOUND, text));

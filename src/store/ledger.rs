@@ -250,7 +250,9 @@ impl Ledger {
                 })
             })
             .collect();
-        rates.sort_by(|a, b| a.rate.total_cmp(&b.rate).then_with(|| (&a.budget, &a.subject).cmp(&(&b.budget, &b.subject))));
+        rates.sort_by(|a, b| {
+            a.rate.total_cmp(&b.rate).then_with(|| (&a.budget, &a.subject).cmp(&(&b.budget, &b.subject)))
+        });
         rates.truncate(RATES_MAX);
         rates
     }

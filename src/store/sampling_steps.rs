@@ -5,6 +5,7 @@
 //! that makes steps, without whom nothing would be decided.
 
 use super::columns::{json_text, text};
+use super::traces::DecidedTrace;
 use super::{Store, StoreError};
 use crate::domain::step::{BudgetRate, Count, Past, Rates, Step};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,7 +26,7 @@ impl Store {
         policy: &str,
         (since, now): (DateTime<Utc>, DateTime<Utc>),
         budgets: &[BudgetRate],
-        next: impl FnOnce(&Past) -> Step + Send,
+        next: &(dyn Fn(&Past) -> Step + Sync),
     ) -> Result<Step, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to look for a step"))?;
         sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", format!("sampling step {policy}"))
@@ -142,15 +143,16 @@ async fn past(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Past, Store
     Ok(Past { counts, firsts })
 }
 
-/// Adds what traces came to under limits, decided in the step that began at the first time.
-pub(super) async fn insert_counts<'a>(
+/// Adds what traces came to under limits.
+pub(super) async fn insert_counts(
     tx: &mut PgConnection,
-    counts: impl Iterator<Item = (Option<DateTime<Utc>>, &'a Count)>,
+    traces: &[DecidedTrace],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     // Added up first, in the order of the key, so that two assemblers cannot lock each other out.
     let mut sums: BTreeMap<(DateTime<Utc>, String, String), Count> = BTreeMap::new();
     let mut firsts: BTreeMap<(String, String), f64> = BTreeMap::new();
+    let counts = traces.iter().flat_map(|t| t.counts.iter().map(|count| (t.decision.step, count)));
     for (step, count) in counts {
         let (limit, value) = (text(&count.limit), text(&count.value));
         if count.first {

@@ -96,7 +96,11 @@ impl Store {
 }
 
 /// Counts traces that were decided on.
-pub(super) async fn insert(tx: &mut PgConnection, traces: &[DecidedTrace], now: DateTime<Utc>) -> Result<(), StoreError> {
+pub(super) async fn insert(
+    tx: &mut PgConnection,
+    traces: &[DecidedTrace],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     // Added up here, so that a batch of one stratum updates one row; in the order of the key, so that two assemblers
     // cannot lock each other out.
     let mut strata = std::collections::BTreeMap::<String, (&DecidedTrace, i64, i64, f64)>::new();

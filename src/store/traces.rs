@@ -252,8 +252,7 @@ impl DueTraces {
     ) -> Result<(), StoreError> {
         insert_traces(&mut self.tx, &settlement.traces, now).await?;
         tallies::insert(&mut self.tx, &settlement.traces, now).await?;
-        let counts = settlement.traces.iter().flat_map(|t| t.counts.iter().map(|count| (t.decision.step, count)));
-        sampling_steps::insert_counts(&mut self.tx, counts, now).await?;
+        sampling_steps::insert_counts(&mut self.tx, &settlement.traces, now).await?;
         insert_jobs(&mut self.tx, settlement.jobs).await?;
         if !settlement.verdicts.is_empty() {
             let rows = VerdictRows::of(&settlement.verdicts);

@@ -34,8 +34,12 @@ pub struct Rate {
 pub fn rate(policy: &Sampling, step: &Step, evidence: &Evidence, trace: &Trace) -> Rate {
     let first = policy.rules.iter().find(|rule| rule.when.refused_by(trace).is_none());
     let (rule, base) = first.map_or((DEFAULT_RULE, policy.default_rate), |r| (r.name.as_str(), r.rate));
-    let mut rate =
-        Rate { own: base, rule: rule.to_owned(), parts: RateParts { rule: base, ..RateParts::default() }, counts: vec![] };
+    let mut rate = Rate {
+        own: base,
+        rule: rule.to_owned(),
+        parts: RateParts { rule: base, ..RateParts::default() },
+        counts: vec![],
+    };
     if base <= 0.0 {
         return rate;
     }

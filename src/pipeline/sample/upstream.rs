@@ -92,7 +92,11 @@ mod tests {
         assert_eq!(said(&trace(ID, Some(3), "ot=th:0")), ("trace id", 0, Some(1.0)));
         assert_eq!(said(&trace(ID, Some(3), "ot=th:8")), ("trace id", NEVER / 2, Some(0.5)));
         assert_eq!(bits("k", &trace(ID, Some(3), "ot=th:8")).randomness, NEVER - 1);
-        assert_eq!(said(&trace(ID, Some(1), "ot=th:c")), ("keyed hash", 0, Some(0.25)), "the id is not flagged as random");
+        assert_eq!(
+            said(&trace(ID, Some(1), "ot=th:c")),
+            ("keyed hash", 0, Some(0.25)),
+            "the id is not flagged as random"
+        );
         assert_eq!(said(&trace(ID, None, "dd=s:1, ot=rv:00000000000001")), ("tracestate rv", 0, None));
         assert_eq!(said(&trace(ID, None, "ot=th:c;rv:d0000000000000")), ("tracestate rv", NEVER / 4 * 3, Some(0.25)));
     }
