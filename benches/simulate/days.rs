@@ -69,7 +69,7 @@ impl Memory {
         }
         let counts = self.counts.iter().flat_map(|(at, counts)| counts.values().map(|c| (*at, c.clone()))).collect();
         let firsts = self.firsts.iter().map(|((limit, value), n)| (limit.clone(), value.clone(), *n)).collect();
-        Past { counts, firsts }
+        Past { since: self.counts.front().map(|(at, _)| *at), counts, firsts }
     }
 
     fn add(&mut self, counts: Vec<Count>) {

@@ -128,6 +128,8 @@ pub struct Count {
 /// What the next step is made from: never the trace that is being decided on.
 #[derive(Debug, Clone, Default)]
 pub struct Past {
+    /// When the first step of the last hour began; `None` when there was none.
+    pub since: Option<DateTime<Utc>>,
     /// Counts of the last hour, by the start of the step in which they were decided.
     pub counts: Vec<(DateTime<Utc>, Count)>,
     /// How many traces each value of a boost of the first traces has had: boost, value, number.

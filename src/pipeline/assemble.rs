@@ -67,7 +67,7 @@ pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
     };
     let now = app.bench.clock.now();
     // Fixed before any of the traces is looked at, and before the transaction takes a connection.
-    let step = steps::current(app, now).await?;
+    let Some(step) = steps::current(app, now).await? else { return Ok(false) };
     let Some(mut due) = app.store.take_due(now, limits).await? else { return Ok(false) };
     let oversized = std::mem::take(&mut due.oversized);
     let work = Work {

@@ -15,19 +15,23 @@ use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
-/// The step for what is decided now.
+/// The step for what is decided now; `None` when the one before is over and nothing is due, so that none is needed. A step that
+/// began before its first trace would make the traffic look slower than it is.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn current(app: &App, now: DateTime<Utc>) -> Result<Arc<Step>, StoreError> {
+pub async fn current(app: &App, now: DateTime<Utc>) -> Result<Option<Arc<Step>>, StoreError> {
     let config = &app.bench.config;
     if !adapts(config) {
-        return Ok(Arc::default());
+        return Ok(Some(Arc::default()));
     }
     let budgets = app.bench.ledger.rates(now);
     let known = app.step.load_full();
     if known.serves(now, &budgets) {
-        return Ok(known);
+        return Ok(Some(known));
+    }
+    if !app.store.any_due(now).await? {
+        return Ok(None);
     }
     let next = |past: &Past| {
         let mut step = control::next(&config.sampling, past, now);
@@ -37,7 +41,7 @@ pub async fn current(app: &App, now: DateTime<Utc>) -> Result<Arc<Step>, StoreEr
     let step = Arc::new(app.store.step(&policy_id(config), (now - control::WINDOW, now), &budgets, &next).await?);
     show(&app.bench.metrics, &step.rates);
     app.step.store(Arc::clone(&step));
-    Ok(step)
+    Ok(Some(step))
 }
 
 /// The step that was made last, for saying what would happen; the one of no limits when there is none.

@@ -37,7 +37,7 @@ impl Store {
         if let Some(step) = latest.as_ref().filter(|step| step.serves(now, budgets)) {
             return Ok(step.clone());
         }
-        let past = past(&mut tx, since).await?;
+        let past = past(&mut tx, policy, since).await?;
         let mut step = next(&past);
         // After the latest one, whatever the clocks say, and in the microseconds that the database keeps.
         let earliest = latest.map(|step| step.starts_at + TimeDelta::milliseconds(1));
@@ -65,6 +65,17 @@ impl Store {
         .map_err(StoreError::op("storing a step"))?;
         tx.commit().await.map_err(StoreError::op("committing a step"))?;
         Ok(step)
+    }
+
+    /// Whether any trace is due.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn any_due(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM open_traces WHERE due_at <= $1) AS "due!""#, now)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(StoreError::op("looking whether traces are due"))
     }
 
     /// The latest step of a policy.
@@ -111,7 +122,7 @@ async fn latest(connection: &mut PgConnection, policy: &str) -> Result<Option<St
     Ok(Some(Step { starts_at: row.starts_at, ends_at: row.ends_at, rates }))
 }
 
-async fn past(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Past, StoreError> {
+async fn past(tx: &mut PgConnection, policy: &str, since: DateTime<Utc>) -> Result<Past, StoreError> {
     let rows = sqlx::query!(
         "SELECT starts_at, limit_name, value, seen, floored, wanted, expected FROM sampling_counts WHERE starts_at >= $1",
         since
@@ -132,6 +143,14 @@ async fn past(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Past, Store
         (row.starts_at, count)
     });
     let counts = counts.collect();
+    let first = sqlx::query_scalar!(
+        "SELECT min(starts_at) FROM sampling_steps WHERE policy = $1 AND starts_at >= $2",
+        policy,
+        since
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(StoreError::op("reading the first step"))?;
     let firsts = sqlx::query!(
         "SELECT limit_name, value, seen FROM sampling_firsts ORDER BY last_at DESC, limit_name, value LIMIT $1",
         FIRSTS_MAX
@@ -140,7 +159,7 @@ async fn past(tx: &mut PgConnection, since: DateTime<Utc>) -> Result<Past, Store
     .await
     .map_err(StoreError::op("reading values of boosts"))?;
     let firsts = firsts.into_iter().map(|row| (row.limit_name, row.value, row.seen.unsigned_abs())).collect();
-    Ok(Past { counts, firsts })
+    Ok(Past { since: first, counts, firsts })
 }
 
 /// Adds what traces came to under limits.

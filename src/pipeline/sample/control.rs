@@ -38,7 +38,7 @@ const BURST_MIN: f64 = 10.0;
 pub fn next(policy: &Sampling, past: &Past, now: DateTime<Utc>) -> Step {
     let counts = || past.counts.iter().filter(|(at, _)| *at < now && *at >= now - WINDOW);
     // After a start a second tells much: steps are as long as what is known of the past, until they have their length.
-    let known_seconds = counts().map(|(at, _)| (now - *at).num_seconds()).max().unwrap_or(0);
+    let known_seconds = past.since.map_or(0, |since| (now - since).num_seconds());
     let full_length = i64::try_from(policy.step_seconds).unwrap_or(i64::MAX);
     let length = if policy.adapts() { known_seconds.clamp(1, full_length) } else { full_length };
     let courses = Courses::of(counts(), now, full_length as f64);

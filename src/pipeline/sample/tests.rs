@@ -235,6 +235,7 @@ fn run(policy: &Sampling, arrivals: impl Fn(usize) -> Vec<Trace>, steps: usize) 
     let (mut past, mut now) = (Past::default(), start());
     for n in 0..steps {
         let step = control::next(policy, &past, now);
+        past.since.get_or_insert(step.starts_at);
         past.counts.extend(counted(policy, &step, &arrivals(n)));
         now = step.ends_at;
     }
@@ -273,6 +274,7 @@ fn after_a_start_steps_are_short_and_know_more_each_time() {
         let seconds = (step.ends_at - step.starts_at).num_seconds();
         let counts = counted(&policy, &step, &many("a", usize::try_from(seconds * 20).expect("few")));
         first_minute += counts.iter().map(|(_, c)| c.expected).sum::<f64>();
+        past.since.get_or_insert(step.starts_at);
         past.counts.extend(counts);
         lengths.push(seconds);
         now = step.ends_at;
@@ -292,7 +294,7 @@ fn a_new_version_is_kept_whole_until_enough_of_it_were_seen_when_the_step_began(
     let mut one = trace("t");
     one.view.prompt.version = Some("v2".to_owned());
     let rate = |seen: u64| {
-        let past = Past { counts: Vec::new(), firsts: vec![("new".to_owned(), "v2".to_owned(), seen)] };
+        let past = Past { firsts: vec![("new".to_owned(), "v2".to_owned(), seen)], ..Past::default() };
         let step = control::next(&policy, &past, start());
         let Draw { decision, counts } = draw(&policy, &step, &Evidence::default(), &one);
         assert!(counts.iter().all(|c| c.first && c.value == "v2") && counts.len() == 1);
@@ -321,7 +323,7 @@ fn values_beyond_the_most_that_are_told_apart_are_counted_together() {
     let first = control::next(&policy, &Past::default(), start());
     let traces: Vec<Trace> = (0..9).flat_map(|n| many(&format!("f{n}"), 10 * (10 - n))).collect();
     let firsts = (0..3).map(|n| ("new".to_owned(), format!("v{n}"), 1)).collect();
-    let past = Past { counts: counted(&policy, &first, &traces), firsts };
+    let past = Past { since: Some(start()), counts: counted(&policy, &first, &traces), firsts };
     let step = control::next(&policy, &past, start() + TimeDelta::seconds(30));
     let floors = &step.rates.floors["floor"];
     assert!(floors.full && floors.known.len() == 4 && floors.known.contains_key(OTHERS), "{floors:?}");
@@ -371,6 +373,7 @@ proptest::proptest! {
         let (mut past, now) = (Past::default(), start() + TimeDelta::hours(1));
         for (ago, n) in batches {
             let step = control::next(&policy, &past, now - TimeDelta::seconds(ago));
+            past.since.get_or_insert(step.starts_at);
             past.counts.extend(counted(&policy, &step, &many("a", n)));
         }
         let step = control::next(&policy, &past, now);
