@@ -1,18 +1,22 @@
 //! What the statistics promise, simulated through the code that the worker runs: `make simulate`.
 //!
 //! Intervals that cover, scans that stay quiet while nothing changes and find drops in time, version tests that do not confuse
-//! equal versions, and what an hour of ten thousand streams costs. Seeded: the same figures on every machine but for times.
-//! `--long` repeats everything ten times. Its rule: each figure stands beside its goal, and a missed goal is exit code 1. The
+//! equal versions, samples that the real rules draw, and what an hour of ten thousand streams costs. Seeded: the same figures on every machine but for times.
+//! `--long` repeats everything ten times, `--only PART` runs one part. Its rule: each figure stands beside its goal, and a missed goal is exit code 1. The
 //! way not taken: the simulations in Python that chose the methods, which say nothing about this code.
 
 #[path = "simulate/cost.rs"]
 mod cost;
 #[path = "simulate/coverage.rs"]
 mod coverage;
+#[path = "simulate/days.rs"]
+mod days;
 #[path = "simulate/draws.rs"]
 mod draws;
 #[path = "simulate/picture.rs"]
 mod picture;
+#[path = "simulate/sampling.rs"]
+mod sampling;
 #[path = "simulate/traffic.rs"]
 mod traffic;
 
@@ -71,6 +75,31 @@ impl Figure {
     }
 }
 
+/// What `--only` takes.
+const PARTS: [&str; 5] = ["coverage", "sampling", "scan", "versions", "cost"];
+
+/// Runs a part; figures are told as they are found.
+fn run(part: &str, times: usize, tell: &mut dyn FnMut(Vec<Figure>)) {
+    match part {
+        "coverage" => tell(coverage::figures(400 * times)),
+        "sampling" => tell(sampling::figures(1_001 * times)),
+        "scan" => {
+            for scenario in scenarios() {
+                tell(vec![false_alarms(&scenario, times)]);
+            }
+            for delay in delays() {
+                tell(vec![median_delay(&delay, times)]);
+            }
+        }
+        "versions" => {
+            for (failures, per_day) in [(0.1, 100.0), (0.1, 1_000.0), (0.1, 10_000.0), (0.02, 100.0), (0.02, 20.0)] {
+                tell(vec![equal_versions(failures, per_day, if per_day > 1_000.0 { 1_200 } else { 6_000 } * times)]);
+            }
+        }
+        _ => tell(cost::figures()),
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--picture") {
@@ -84,25 +113,19 @@ fn main() -> ExitCode {
         };
     }
     let times = if arguments.iter().any(|argument| argument == "--long") { 10 } else { 1 };
+    let only = arguments.iter().position(|argument| argument == "--only").and_then(|at| arguments.get(at + 1));
+    if let Some(name) = only.filter(|name| !PARTS.contains(&name.as_str())) {
+        eprintln!("--only {name}: there are {}", PARTS.join(", "));
+        return ExitCode::FAILURE;
+    }
     println!("{:<66} {:>10}  {:<14}", "figure", "found", "goal");
     let mut figures = Vec::new();
-    let mut tell = |part: Vec<Figure>| {
-        part.iter().for_each(Figure::print);
-        figures.extend(part);
-    };
-    tell(coverage::figures(400 * times));
-    for scenario in scenarios() {
-        tell(vec![false_alarms(&scenario, times)]);
+    for part in PARTS.into_iter().filter(|part| only.is_none_or(|name| name == part)) {
+        run(part, times, &mut |more: Vec<Figure>| {
+            more.iter().for_each(Figure::print);
+            figures.extend(more);
+        });
     }
-    for delay in delays() {
-        tell(vec![median_delay(&delay, times)]);
-    }
-    for (failures, per_day) in [(0.1, 100.0), (0.1, 1_000.0), (0.1, 10_000.0), (0.02, 100.0), (0.02, 20.0)] {
-        // Enough that a rate of half a per cent is told from one: the error is a tenth of a per cent.
-        let runs = if per_day > 1_000.0 { 1_200 } else { 6_000 };
-        tell(vec![equal_versions(failures, per_day, runs * times)]);
-    }
-    tell(cost::figures());
     let met = figures.iter().all(Figure::met);
     println!("{}", as_json(&figures, met));
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -10,6 +10,7 @@ use crate::domain::clock::Clock;
 use crate::domain::event::Sink;
 use crate::domain::panel::PanelModel;
 use crate::domain::rubric::Rubric;
+use crate::domain::step::Step;
 use crate::judge::panel::Known;
 use crate::judge::prompt::Templates;
 use crate::llm::client::ClientError;
@@ -90,6 +91,8 @@ pub struct App {
     pub queue_paused: AtomicBool,
     /// Deployments that this process has noted from traces.
     pub versions_seen: std::sync::Mutex<HashSet<uuid::Uuid>>,
+    /// The step of sampling that was last used.
+    pub step: ArcSwap<Step>,
     /// This process, among the workers that share limits.
     pub worker: uuid::Uuid,
 }
@@ -242,6 +245,7 @@ impl App {
             backlog: AtomicI64::new(0),
             queue_paused: AtomicBool::new(false),
             versions_seen: std::sync::Mutex::default(),
+            step: ArcSwap::default(),
             worker: uuid::Uuid::now_v7(),
         };
         let catalog = app.bench.rubrics.load_full();

@@ -14,6 +14,10 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// So that a simulation which benches and unit tests share can name the crate in one way.
+#[cfg(test)]
+extern crate self as assize;
+
 // L0: plain types
 pub mod domain;
 

@@ -99,6 +99,7 @@ fn batch(range: std::ops::Range<usize>, now: DateTime<Utc>) -> Batch {
             body: Some(serde_json::to_vec(&trace).expect("JSON")),
             trace_id: trace.trace_id,
             decision,
+            counts: Vec::new(),
         });
     }
     Batch { spans, settlement }

@@ -74,6 +74,7 @@ impl Work<'_> {
             dialect: _,
             id_source: _,
             flags: _,
+            upstream: _,
             complete: _,
             part: _,
             finish_reason: _,

@@ -1,6 +1,7 @@
 //! `assize explain`: what happened to a trace, and why.
 
 use super::{Context, database::Database};
+use crate::domain::policy::SampleDecision;
 use crate::domain::verdict::FINAL;
 use crate::pipeline::explain::{Explanation, explain};
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let config = context.config()?;
     let database = Database::open(&config, None).await?;
-    let story = explain(&database.store, &config.sampling, &args.trace_id, args.rubric.as_deref()).await;
+    let story = explain(&database.store, &config, &args.trace_id, args.rubric.as_deref()).await;
     database.close().await;
     let story = story?;
     println!("{}", if args.json { serde_json::to_string(&story)? } else { tell(&story, args.rubric.as_deref()) });
@@ -47,7 +48,8 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
     match story.state {
         "unknown" => {
             line("never seen here, or left out by sampling more than a day ago".to_owned());
-            line(format!("it would be {} by the default rule: {draw}", if s.kept { "kept" } else { "left out" }));
+            line(format!("it would be {} if it had no labels: {draw}", if s.kept { "kept" } else { "left out" }));
+            how(s, &mut line);
         }
         "open" => {
             let due = story.due_at.map_or_else(String::new, |d| format!(", assembled at {d} unless more comes"));
@@ -65,6 +67,10 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
         state => {
             line(format!("assembled from {}{}", count(story.spans.0, "span"), late(story)));
             line(format!("{}: {draw}", if state == "kept" { "kept" } else { "left out by sampling" }));
+            how(s, &mut line);
+            if let Some(weight) = story.weight {
+                line(format!("weight {}: so many traces it stands for", rate(weight)));
+            }
         }
     }
     if let Some(at) = story.reopened_at {
@@ -95,6 +101,24 @@ fn late(story: &Explanation) -> String {
             let why = if story.state == "kept" { "too late, or too much" } else { "the trace was not kept" };
             format!(", {late} came late, {left_out} of them are left out: {why}")
         }
+    }
+}
+
+/// How the rate came about, where more than a rule had a say.
+fn how(s: &SampleDecision, line: &mut impl FnMut(String)) {
+    let parts = &s.parts;
+    let mut said: Vec<String> = parts.boosts.iter().map(|(name, r)| format!("boost `{name}` {}", rate(*r))).collect();
+    said.extend(parts.floor.as_ref().map(|(name, r)| format!("floor `{name}` {}", rate(*r))));
+    said.extend(parts.ceiling.as_ref().map(|(name, r)| format!("ceiling `{name}` leaves {}", rate(*r))));
+    if !said.is_empty() {
+        line(format!("rate of the rule alone {}; {}", rate(parts.rule), said.join(", ")));
+    }
+    if let Some(at) = s.step {
+        line(format!("by the step of {}", at.format("%Y-%m-%dT%H:%M:%S%.3fZ")));
+    }
+    if let Some(upstream) = &s.upstream {
+        let against = if upstream.kept { "" } else { ", and it decided against this trace" };
+        line(format!("a sampler before us let through {} ({}){against}", rate(upstream.probability), upstream.source));
     }
 }
 

@@ -26,7 +26,7 @@ pub use datadog::{Datadog, DatadogMode};
 pub use ingest::{Assembly, Ingest};
 pub use judges::{Judge, Price};
 pub use redaction::Redaction;
-pub use sampling::Sampling;
+pub use sampling::{Sampling, UpstreamUse};
 pub use server::{Scope, Server, Token};
 pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};

@@ -6,7 +6,7 @@
 
 use super::context::tag;
 use super::lenient::{placeholder, plain};
-use super::{DecodeError, Decoded, facts, shapes};
+use super::{DecodeError, Decoded, facts, shapes, upstream};
 use crate::domain::message::{Document, Message, ToolCall};
 use crate::domain::span::{IdSource, Span, SpanKind, Status, normal_finish_reason};
 use chrono::{DateTime, Utc};
@@ -65,9 +65,20 @@ pub fn decode_msgpack(body: &[u8]) -> Result<DecodedApm, DecodeError> {
     let mut all = DecodedApm::default();
     for (n, trace) in traces.iter().enumerate() {
         let spans = trace.as_array().ok_or_else(|| wrong(&format!("trace {n} is not a list")))?;
+        // The first span of a chunk has the sampler's tags, which count for all of them.
+        let sampled = spans.iter().find_map(|apm| {
+            let tag = |key: &str| ["metrics", "meta"].into_iter().find_map(|map| apm.get(map)?.get(key));
+            upstream::of_tracer(tag)
+        });
         for (m, apm) in spans.iter().enumerate() {
             match apm.get("meta_struct").and_then(|s| s.get("_llmobs")) {
-                Some(inside) => keep(of_apm(apm, inside), &format!("trace {n}, span {m}"), &mut all.decoded),
+                Some(inside) => {
+                    let read = of_apm(apm, inside).map(|mut span| {
+                        span.upstream = span.upstream.take().or_else(|| sampled.clone());
+                        span
+                    });
+                    keep(read, &format!("trace {n}, span {m}"), &mut all.decoded);
+                }
                 None => all.dropped += 1,
             }
         }
@@ -165,6 +176,7 @@ fn span(event: &Value, outer: Option<&Value>) -> Result<Span, String> {
         name: map.get("name").map(plain).unwrap_or_default(),
         started_at: started.and_then(instant),
         ended_at: ended.or(started).and_then(instant),
+        upstream: upstream::of_event(map.get("_dd")),
         id_source: IdSource::Datadog,
         dialect: "datadog".to_owned(),
         ..Span::default()
@@ -357,7 +369,8 @@ mod tests {
             let event = rmpv::Value::Binary(bytes(&packed(&inside())));
             pairs.push(("meta_struct".into(), rmpv::Value::Map(vec![("_llmobs".into(), event)])));
         }
-        let plain = packed(&json!({"trace_id": 1, "span_id": 2, "name": "web.request"}));
+        let plain = packed(&json!({"trace_id": 1, "span_id": 2, "name": "web.request", "meta": {"_dd.p.dm": "-3"},
+            "metrics": {"_dd.rule_psr": 0.25, "_sampling_priority_v1": 2}}));
         bytes(&rmpv::Value::Array(vec![rmpv::Value::Array(vec![plain, apm])]))
     }
 
@@ -375,6 +388,7 @@ mod tests {
         );
         assert_eq!(span.id_source, IdSource::Datadog);
         assert!(span.ended_at > span.started_at && span.parent_id.is_none());
+        assert_eq!(span.upstream.as_ref().map(|u| (u.probability, u.kept)), Some((0.25, true)), "of the chunk's root");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod shapes;
 mod traceloop;
 pub mod units;
 mod unknown;
+mod upstream;
 mod vercel;
 mod wire;
 
@@ -138,6 +139,7 @@ fn to_span(wire: &WireSpan) -> Span {
         ended_at: wire.ended_at.or(wire.started_at),
         flags: Some(wire.flags),
         trace_state: wire.trace_state.clone().filter(|s| !s.is_empty()),
+        upstream: upstream::of_tracer(|key| wire.attrs.get(key)),
         id_source: IdSource::Otel,
         ..Span::default()
     };

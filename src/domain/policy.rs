@@ -6,6 +6,7 @@
 
 use super::span::Status;
 use super::trace::Trace;
+use chrono::{DateTime, Utc};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -131,12 +132,40 @@ pub struct SamplingRule {
     pub rate: f64,
 }
 
-/// The rate, rule and draw that decided whether a trace is judged.
+/// What a sampler before us said of a trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Probability with which it let the trace through, above 0 and at most 1.
+    pub probability: f64,
+    /// Where that was read: `tracestate th`, `datadog rule`, …
+    pub source: String,
+    /// False where it decided against the trace, which was sent all the same.
+    pub kept: bool,
+}
+
+/// How the rate came about: max of rule, boosts and floor, then what ceilings leave.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RateParts {
+    /// The rule's own rate.
+    pub rule: f64,
+    /// The boosts that apply, with their rates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boosts: Vec<(String, f64)>,
+    /// The floor that asks for most, with its rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<(String, f64)>,
+    /// The ceiling that leaves least, with what it leaves; absent when none lowers the rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<(String, f64)>,
+}
+
+/// The rate, rule and draw that decided whether a trace is judged.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SampleDecision {
     /// Whether the trace is judged.
     pub kept: bool,
-    /// Name of the rule that decided; `default` when none matched.
+    /// Name of the rule that fitted first; `default` when none did.
     pub rule: String,
     /// Probability with which the trace was to be kept, of all traces received; 0 to 1.
     pub probability: f64,
@@ -146,4 +175,34 @@ pub struct SampleDecision {
     pub threshold: u64,
     /// Where the random bits are from: `tracestate rv`, `trace id` or `keyed hash`.
     pub source: String,
+    /// How `probability` came about.
+    #[serde(default)]
+    pub parts: RateParts,
+    /// Start of the step whose rates were in force; absent when nothing adapts.
+    #[serde(default)]
+    pub step: Option<DateTime<Utc>>,
+    /// What a sampler before us said; absent when none is known.
+    #[serde(default)]
+    pub upstream: Option<Upstream>,
+}
+
+impl SampleDecision {
+    /// Probability with which the trace was to be kept, of all traces there were, as far as samplers before us are known.
+    #[must_use]
+    pub fn inclusion(&self) -> f64 {
+        self.probability * self.upstream.as_ref().map_or(1.0, |u| u.probability)
+    }
+
+    /// How many traces it stands for; `None` for one that was never to be kept.
+    #[must_use]
+    pub fn weight(&self) -> Option<f64> {
+        let inclusion = self.inclusion();
+        (inclusion > 0.0).then(|| 1.0 / inclusion)
+    }
+
+    /// The same trace, not judged whatever its draw; the rule says why.
+    #[must_use]
+    pub fn never(self, rule: &str, threshold: u64) -> Self {
+        Self { kept: false, rule: rule.to_owned(), probability: 0.0, threshold, ..self }
+    }
 }

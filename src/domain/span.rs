@@ -6,6 +6,7 @@
 
 use super::label::Draft;
 use super::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition, Usage};
+use super::policy::Upstream;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -121,6 +122,9 @@ pub struct Span {
     /// W3C tracestate, as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_state: Option<String>,
+    /// What a sampler before us said, where the dialect has a place for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
     /// True when the sender says that no more spans of this trace will come (a whole native trace).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,

@@ -15,11 +15,11 @@ mod reopen;
 mod tools;
 mod tree;
 
-use super::{enqueue, labels, note, sample};
+use super::{enqueue, labels, note, sample, steps};
 use crate::app::App;
-use crate::domain::policy::SampleDecision;
 use crate::domain::rubric::Rubric;
 use crate::domain::span::{Span, SpanKind};
+use crate::domain::step::Step;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::TraceLabels;
 use crate::runtime::cpu;
@@ -27,7 +27,7 @@ use crate::store::StoreError;
 use crate::store::reopen::{Earlier, LateSpans, Renewed};
 use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, Settlement};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -69,15 +69,18 @@ pub async fn batch(app: &Arc<App>) -> Result<bool, StoreError> {
         batch_bytes: whole(config.batch_bytes_max),
         trace_bytes: whole(config.trace_bytes_max),
         trace_spans: whole(config.trace_spans_max),
+        feedback: app.bench.config.sampling.boosts.iter().any(|boost| boost.feedback.is_some()),
     };
     let now = app.bench.clock.now();
+    // Fixed before any of the traces is looked at, and before the transaction takes a connection.
+    let Some(step) = steps::current(app, now).await? else { return Ok(false) };
     let Some(mut due) = app.store.take_due(now, limits).await? else { return Ok(false) };
     let work = Work {
         older: older_rubrics(app, &mut due).await?,
         spans: std::mem::take(&mut due.spans),
         decided: std::mem::take(&mut due.decided),
         oversized: std::mem::take(&mut due.oversized),
-        now,
+        round: Round { now, step, disliked: std::mem::take(&mut due.disliked) },
     };
     let worker = Arc::clone(app);
     let Ok(settlement) = cpu::run(move || work.settle(&worker)).await else {
@@ -148,7 +151,15 @@ struct Work {
     decided: HashMap<String, Earlier>,
     older: Vec<Arc<Rubric>>,
     oversized: Vec<(String, i32)>,
+    round: Round,
+}
+
+/// What is the same for all traces of a batch.
+struct Round {
     now: DateTime<Utc>,
+    step: Arc<Step>,
+    /// Traces of which somebody has said that they are not good.
+    disliked: HashSet<String>,
 }
 
 impl Work {
@@ -160,13 +171,15 @@ impl Work {
                 None => settlement.traces.push(oversized(app, &trace_id, count)),
             }
         }
-        let late = reopen::Late { app, older: &self.older, now: self.now };
+        let late = reopen::Late { app, older: &self.older, now: self.round.now };
         for (trace_id, bodies) in self.spans {
             let mut spans: Vec<Span> = bodies.iter().filter_map(|body| read_span(body)).collect();
+            let said = spans.iter().flat_map(|span| &span.labels).any(sample::is_negative);
             let feedback: Vec<bool> = spans.iter().map(reopen::is_feedback).collect();
-            labels::take(app, &trace_id, &mut spans, self.now, &mut settlement.labels);
+            labels::take(app, &trace_id, &mut spans, self.round.now, &mut settlement.labels);
             let Some(earlier) = self.decided.get(&trace_id) else {
-                decide(app, assemble(&trace_id, spans), self.now, &mut settlement);
+                let evidence = sample::Evidence { negative_feedback: said || self.round.disliked.contains(&trace_id) };
+                decide(app, assemble(&trace_id, spans), &evidence, (&self.round, &mut settlement));
                 continue;
             };
             let content =
@@ -183,15 +196,14 @@ impl Work {
 /// A trace that is not read: it is decided on, so that it can be looked up, and not kept.
 fn oversized(app: &App, trace_id: &str, span_count: i32) -> DecidedTrace {
     let bare = Trace { trace_id: trace_id.to_owned(), ..Trace::default() };
-    let decision = sample::decide(&app.bench.config.sampling, &bare);
-    let rule = TOO_LARGE.to_owned();
     DecidedTrace {
         trace_id: trace_id.to_owned(),
-        decision: SampleDecision { kept: false, rule, probability: 0.0, threshold: sample::NEVER, ..decision },
+        decision: sample::decide(&app.bench.config.sampling, &bare).never(TOO_LARGE, sample::NEVER),
         span_count,
         body: None,
         labels: crate::domain::verdict::TraceLabels::default(),
         status: "ok",
+        counts: Vec::new(),
     }
 }
 
@@ -203,20 +215,23 @@ fn read_span(body: &[u8]) -> Option<Span> {
         .ok()
 }
 
-fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settlement) {
-    let config = &app.bench.config;
-    let mut decision = sample::decide(&config.sampling, &trace);
-    if trace.spans.iter().all(|span| matches!(span.kind, SpanKind::Other | SpanKind::Evaluator)) {
-        let rule = NOTHING_TO_JUDGE.to_owned();
-        decision = SampleDecision { kept: false, rule, probability: 0.0, threshold: sample::NEVER, ..decision };
-    }
+fn decide(app: &App, trace: Trace, evidence: &sample::Evidence, (round, settlement): (&Round, &mut Settlement)) {
+    let (config, now) = (&app.bench.config, round.now);
+    let judgeable = trace.spans.iter().any(|span| !matches!(span.kind, SpanKind::Other | SpanKind::Evaluator));
+    let sample::Draw { decision, counts } = if judgeable {
+        sample::draw(&config.sampling, &round.step, evidence, &trace)
+    } else {
+        let decision = sample::decide(&config.sampling, &trace).never(NOTHING_TO_JUDGE, sample::NEVER);
+        sample::Draw { decision, counts: Vec::new() }
+    };
     if decision.kept {
         let rubrics = app.bench.rubrics.load();
         let job_for = super::seconds(config.work.job_seconds_max);
         let ledger = &app.bench.ledger;
+        let budgets = &round.step.rates.budgets;
         // Checks cost nothing, so no budget lowers them.
         let lowered = |rubric: &Rubric, labels: &TraceLabels| {
-            if rubric.panel.is_empty() { None } else { ledger.rate(&rubric.name, labels, now) }
+            if rubric.panel.is_empty() { None } else { ledger.rate_in(budgets, &rubric.name, labels, now) }
         };
         for enqueued in enqueue::enqueue(&trace, &decision, rubrics.active(), &lowered, (now, job_for)) {
             match enqueued {
@@ -232,5 +247,6 @@ fn decide(app: &App, trace: Trace, now: DateTime<Utc>, settlement: &mut Settleme
         body: decision.kept.then(|| serde_json::to_vec(&trace).expect("a trace can be written as JSON")),
         trace_id: trace.trace_id,
         decision,
+        counts,
     });
 }

@@ -89,7 +89,7 @@ fn one(
         trace_id: trace.trace_id.clone(),
         rubric: rubric.name.as_str().into(),
         rubric_version: rubric.version.as_str().into(),
-        inclusion_probability: decision.probability * sample,
+        inclusion_probability: decision.inclusion() * sample,
         attempts: 0,
         votes: Vec::new(),
         enqueued_at: now,

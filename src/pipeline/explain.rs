@@ -3,8 +3,8 @@
 //! Called by `cli::explain` and the read API. Its rule: it reads what the steps wrote and uses their own code for what would
 //! happen, so it cannot tell another story than the worker. The way not taken: logging decisions as text and searching it.
 
-use super::sample;
-use crate::config::Sampling;
+use super::{sample, steps};
+use crate::config::Config;
 use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Outcome;
@@ -29,8 +29,10 @@ pub struct Explanation {
     pub due_at: Option<DateTime<Utc>>,
     /// When it was decided on.
     pub decided_at: Option<DateTime<Utc>>,
-    /// What sampling said; for an unknown trace, what it would say by the default rate.
+    /// What sampling said; for an unknown trace, what it would say to one without labels.
     pub sampling: SampleDecision,
+    /// How many traces it stands for, by our sampling and that of samplers before us; absent where it was never to be kept.
+    pub weight: Option<f64>,
     /// Spans it was assembled from, and spans that came later.
     pub spans: (i32, i32),
     /// Of the late ones, those that were not put into it.
@@ -74,7 +76,7 @@ impl Explanation {
 /// When the database fails.
 pub async fn explain(
     store: &Store,
-    policy: &Sampling,
+    config: &Config,
     trace_id: &str,
     rubric: Option<&str>,
 ) -> Result<Explanation, StoreError> {
@@ -93,9 +95,13 @@ pub async fn explain(
     let waiting = store.jobs_of_trace(&trace_id).await?;
     let waiting = waiting.into_iter().filter(|(name, ..)| rubric.is_none_or(|wanted| wanted == name));
     let body = stored.as_ref().and_then(|t| serde_json::from_slice::<Trace>(t.body.as_deref()?).ok());
-    let would_be = || {
-        let trace = Trace { trace_id: trace_id.clone(), ..Trace::default() };
-        sample::decide(policy, &trace)
+    let sampling = match &stored {
+        Some(stored) => stored.decision.clone(),
+        None => {
+            let trace = Trace { trace_id: trace_id.clone(), ..Trace::default() };
+            let step = steps::latest(store, config).await?;
+            sample::draw(&config.sampling, &step, &sample::Evidence::default(), &trace).decision
+        }
     };
     let state = match (&stored, &open) {
         (Some(t), _) if t.decision.kept => "kept",
@@ -109,7 +115,8 @@ pub async fn explain(
         state,
         due_at: open.filter(|_| stored.is_none()).map(|(_, due)| due),
         decided_at: stored.as_ref().map(|t| t.decided_at),
-        sampling: stored.as_ref().map_or_else(would_be, |t| t.decision.clone()),
+        weight: sampling.weight(),
+        sampling,
         spans: stored.as_ref().map_or((open.map_or(0, |(n, _)| n), 0), |t| (t.span_count, t.late_spans)),
         late_left_out: stored.as_ref().map_or(0, |t| t.late_left_out),
         reopened_at: stored.as_ref().and_then(|t| t.reopened_at),

@@ -1,7 +1,7 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans, `shares` divides the judges' limits, `batch` hands questions over that may wait,
+//! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `batch` hands questions over that may wait,
 //! `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
 //! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `notify` tells people of alerts,
 //! `deployments` notes versions that traces show, `gauges` shows rates to Datadog and Prometheus. Started by
@@ -32,6 +32,7 @@ pub mod reload;
 pub mod report;
 pub mod sample;
 pub mod shares;
+pub mod steps;
 pub mod trial;
 pub mod upkeep;
 pub mod watch;

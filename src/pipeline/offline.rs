@@ -33,6 +33,7 @@ pub async fn judge(bench: &Bench, rubrics: &[Arc<Rubric>], trace: &Arc<Trace>) -
         randomness: NEVER - 1,
         threshold: 0,
         source: "none".to_owned(),
+        ..SampleDecision::default()
     };
     let models = bench.panel_models.load();
     let times = (bench.clock.now(), TimeDelta::days(1));

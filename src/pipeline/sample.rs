@@ -1,159 +1,103 @@
-//! Step 3: whether a trace is judged. Pure: the same trace and policy give the same answer anywhere.
+//! Step 3: whether a trace is judged. Pure: the same trace, policy and step give the same answer anywhere.
 //!
-//! Called by `assemble` and `cli::explain`. Follows the 56-bit threshold form of OpenTelemetry's consistent probability sampling:
-//! keep iff R >= T with T = round((1 - p) 2^56). R is `rv` of the tracestate's `ot` entry if there is one, else the last 7
-//! bytes of a trace id that its sender flags as random (W3C), else 56 bits of a keyed hash of the whole id. The way not
+//! Called by `assemble` and `explain`. The draw follows the 56-bit threshold form of OpenTelemetry's consistent probability
+//! sampling: keep iff R >= T with T = round((1 - p) 2^56). Its rule: p is a function of the trace and of a step that was fixed
+//! before, and the draw is one hash a trace, so that every inclusion probability is exact and samples are nested. The way not
 //! taken: a random draw, which redelivery and replay would repeat with another result.
 
-use crate::config::Sampling;
-use crate::domain::ids::{hashed_randomness, trace_randomness};
-use crate::domain::policy::SampleDecision;
-use crate::domain::trace::Trace;
-pub use crate::stats::thresholds::{NEVER, nested, threshold};
-use crate::stats::thresholds::{parse, probability};
+pub mod control;
+pub mod rates;
+pub mod upstream;
 
-/// W3C trace flag: the right-most 7 bytes of the trace id are random.
-const RANDOM_FLAG: u32 = 0x02;
+use crate::config::{Sampling, UpstreamUse};
+use crate::domain::label::{Draft, Said};
+use crate::domain::policy::SampleDecision;
+use crate::domain::rubric::CheckKind;
+use crate::domain::step::{Count, Step};
+use crate::domain::trace::Trace;
+use crate::stats::thresholds::probability;
+pub use crate::stats::thresholds::{NEVER, nested, threshold};
+use upstream::{Bits, bits};
 
 /// Name of the rule when none matched.
 pub const DEFAULT_RULE: &str = "default";
 
-/// Decides on a trace.
+/// Name of the rule for traces that a sampler before us decided against, but that were sent all the same.
+pub const LEFT_OUT_UPSTREAM: &str = "left out upstream";
+
+/// What is known of a trace beside itself, by the time it is decided on.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// Somebody has said that it was not good.
+    pub negative_feedback: bool,
+}
+
+/// A decision, and what it adds to the counts that the next step is made from.
+#[derive(Debug, Clone)]
+pub struct Draw {
+    /// The decision.
+    pub decision: SampleDecision,
+    /// One for each floor, ceiling and boost of first traces that the trace falls under.
+    pub counts: Vec<Count>,
+}
+
+/// Decides on a trace where nothing adapts and nobody has said anything.
 #[must_use]
 pub fn decide(policy: &Sampling, trace: &Trace) -> SampleDecision {
-    let rule = policy.rules.iter().find(|rule| rule.when.refused_by(trace).is_none());
-    let (rule, rate) = rule.map_or((DEFAULT_RULE, policy.default_rate), |r| (r.name.as_str(), r.rate));
-    let (randomness, source) = randomness(policy, trace);
-    let own = threshold(rate);
-    // A consistent sampler before us let through only R >= its threshold: our share is taken of that range, and the
-    // probability is that of the traces that reach us.
-    let upstream = upstream_threshold(trace).filter(|_| source != "keyed hash").unwrap_or(0);
-    let threshold = nested(upstream, own);
-    SampleDecision {
-        kept: randomness >= threshold,
-        rule: rule.to_owned(),
+    draw(policy, &Step::default(), &Evidence::default(), trace).decision
+}
+
+/// Decides on a trace.
+#[must_use]
+pub fn draw(policy: &Sampling, step: &Step, evidence: &Evidence, trace: &Trace) -> Draw {
+    let rates::Rate { own, rule, parts, counts } = rates::rate(policy, step, evidence, trace);
+    let Bits { randomness, source, from, upstream } = bits(&policy.hash_key, trace);
+    let used = upstream.filter(|_| policy.upstream == UpstreamUse::Use);
+    // A consistent sampler before us let through only R >= its threshold: our share is taken of that range.
+    let own = threshold(own);
+    let limit = nested(from, own);
+    let decision = SampleDecision {
+        kept: randomness >= limit,
+        rule,
         probability: probability(own),
         randomness,
-        threshold,
+        threshold: limit,
         source: source.to_owned(),
+        parts,
+        step: step.began(),
+        upstream: used,
+    };
+    if decision.upstream.as_ref().is_some_and(|u| !u.kept) {
+        return Draw { decision: decision.never(LEFT_OUT_UPSTREAM, NEVER), counts: Vec::new() };
+    }
+    Draw { decision, counts }
+}
+
+/// Whether a label that came with a trace says that it is not good, whatever rubric it is for.
+#[must_use]
+pub fn is_negative(draft: &Draft) -> bool {
+    match &draft.said {
+        Said::Passed(passed) => !passed,
+        Said::Score(score) => *score < 0.5,
+        Said::Rating { given, worst, best } => *given < f64::midpoint(*worst, *best),
+        Said::Raw(_) | Said::Word(_) => false,
     }
 }
 
-/// `th` of the tracestate's `ot` entry.
-fn upstream_threshold(trace: &Trace) -> Option<u64> {
-    parse(ot_field(trace.view.trace_state.as_deref()?, "th:")?)
-}
-
-fn randomness(policy: &Sampling, trace: &Trace) -> (u64, &'static str) {
-    let view = &trace.view;
-    if let Some(rv) = view.trace_state.as_deref().and_then(random_value) {
-        return (rv, "tracestate rv");
-    }
-    let flagged = view.flags.is_some_and(|flags| flags & RANDOM_FLAG != 0);
-    match trace_randomness(&trace.trace_id) {
-        Some(r) if flagged => (r, "trace id"),
-        _ => (hashed_randomness(&policy.hash_key, &trace.trace_id), "keyed hash"),
-    }
-}
-
-/// `rv` of `ot=…;rv:6e6d1a75832a2f;…`: exactly 14 hex digits.
-fn random_value(trace_state: &str) -> Option<u64> {
-    let digits = ot_field(trace_state, "rv:")?;
-    (digits.len() == 14).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
-}
-
-/// A field of the `ot` entry.
-fn ot_field<'a>(trace_state: &'a str, name: &str) -> Option<&'a str> {
-    let entry = trace_state.split(',').find_map(|entry| entry.trim().strip_prefix("ot="))?;
-    entry.split(';').find_map(|field| field.trim().strip_prefix(name))
+/// Whether one of the checks fails on the trace.
+fn any_fails(kinds: &[CheckKind], trace: &Trace) -> bool {
+    use crate::domain::rubric::{CheckOptions, CheckSpec};
+    use crate::domain::verdict::Finding;
+    let spec = |kind: &CheckKind| CheckSpec {
+        kind: *kind,
+        fail_below: None,
+        pass_above: None,
+        options: CheckOptions::default(),
+    };
+    let specs: Vec<CheckSpec> = kinds.iter().map(spec).collect();
+    crate::checks::run_all(&specs, trace).iter().any(|result| result.finding == Finding::Fail)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::policy::{Matcher, Patterns, SamplingRule};
-
-    fn trace(id: &str) -> Trace {
-        Trace { trace_id: id.to_owned(), ..Trace::default() }
-    }
-
-    #[test]
-    fn the_first_rule_that_fits_decides() {
-        let rule = |name: &str, feature: &str, rate| SamplingRule {
-            name: name.to_owned(),
-            when: Matcher { feature: Patterns(vec![feature.to_owned()]), ..Matcher::default() },
-            rate,
-        };
-        let policy = Sampling {
-            default_rate: 1.0,
-            rules: vec![rule("chat", "chat*", 0.0), rule("all", "*", 1.0)],
-            ..Sampling::default()
-        };
-        let mut one = trace("t");
-        assert_eq!(decide(&policy, &one).rule, DEFAULT_RULE);
-        one.view.feature = Some("chat_small".to_owned());
-        let decision = decide(&policy, &one);
-        assert_eq!((decision.rule.as_str(), decision.kept, decision.probability), ("chat", false, 0.0));
-        one.view.feature = Some("returns".to_owned());
-        assert_eq!(decide(&policy, &one).rule, "all");
-    }
-
-    #[test]
-    fn randomness_is_taken_from_where_opentelemetry_says() {
-        let policy = Sampling { default_rate: 0.5, ..Sampling::default() };
-        let mut one = trace("5b8efff798038103d2ffffffffffffff");
-        assert_eq!(decide(&policy, &one).source, "keyed hash", "without the flag the id is not known to be random");
-        one.view.flags = Some(0x03);
-        let by_id = decide(&policy, &one);
-        assert_eq!((by_id.source.as_str(), by_id.randomness, by_id.kept), ("trace id", NEVER - 1, true));
-        one.view.trace_state = Some("dd=s:1, ot=rv:00000000000001".to_owned());
-        let by_rv = decide(&policy, &one);
-        assert_eq!((by_rv.source.as_str(), by_rv.randomness, by_rv.kept), ("tracestate rv", 1, false));
-    }
-
-    #[test]
-    fn behind_a_consistent_sampler_the_rate_is_of_what_reaches_us() {
-        let policy = Sampling { default_rate: 0.25, ..Sampling::default() };
-        let mut kept = 0;
-        for n in 0..4_000_u64 {
-            // Upstream keeps 10 %: R is uniform from 0.9 on.
-            let r = (0.9 + 0.1 * (n as f64 + 0.5) / 4_000.0) * NEVER as f64;
-            let mut one = trace("t");
-            one.view.trace_state = Some(format!("ot=th:e6666666666666;rv:{:014x}", whole(r)));
-            let decision = decide(&policy, &one);
-            assert!((decision.probability - 0.25).abs() < 1e-12);
-            kept += u32::from(decision.kept);
-        }
-        assert!((990..=1_010).contains(&kept), "{kept} of 4000");
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 2^56")]
-    fn whole(x: f64) -> u64 {
-        x as u64
-    }
-
-    #[test]
-    fn the_share_kept_is_the_rate_and_higher_rates_keep_the_same_traces() {
-        let kept = |rate: f64| -> Vec<usize> {
-            let policy = Sampling { default_rate: rate, ..Sampling::default() };
-            (0..20_000).filter(|n| decide(&policy, &trace(&format!("order-{n}"))).kept).collect()
-        };
-        let (few, more) = (kept(0.05), kept(0.3));
-        assert!(
-            (900..1_100).contains(&few.len()) && (5_800..6_200).contains(&more.len()),
-            "{} {}",
-            few.len(),
-            more.len()
-        );
-        assert!(few.iter().all(|n| more.binary_search(n).is_ok()), "samples are nested");
-        assert!(kept(0.0).is_empty());
-        assert_eq!(kept(1.0).len(), 20_000);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_stored_probability_is_that_of_the_threshold(rate in 0.0f64..=1.0) {
-            proptest::prop_assert!((probability(threshold(rate)) - rate).abs() < 1e-15);
-        }
-    }
-}
+#[path = "sample/tests.rs"]
+mod tests;

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub redactions: IntCounterVec,
     /// Traces decided on, by `kept`.
     pub traces_decided: IntCounterVec,
+    /// Lowest and highest rate that a limit of sampling gives its values, by kind, name and end.
+    pub sampling_rate: GaugeVec,
     /// Spans that came after their trace was decided on.
     pub spans_late: IntCounterVec,
     /// Traces that late spans were put into, by what came of it.
@@ -154,6 +156,12 @@ impl Default for Metrics {
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late: counters(&r, "assize_spans_late_total", "Spans after their trace was decided on", &["result"]),
             traces_reopened: counters(&r, "assize_traces_reopened_total", "Traces put together again", &["result"]),
+            sampling_rate: gauges(
+                &r,
+                "assize_sampling_rate",
+                "Lowest and highest rate that a limit of sampling gives its values",
+                &["kind", "limit", "end"],
+            ),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),

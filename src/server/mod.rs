@@ -63,6 +63,7 @@ pub fn router(app: &Arc<App>, inbox: Option<Inbox>, web: bool, guard: Guard) -> 
         .route("/api/v1/alerts/{id}", get(alerts::one))
         .route("/api/v1/rubrics", get(read::rubrics))
         .route("/api/v1/report", get(report::report))
+        .route("/api/v1/sampling", get(read::sampling))
         .route("/api/v1/queue", get(read::queue));
     let label = Router::new().route("/api/v1/labels", post(labels::post));
     let pages = Router::new()

@@ -8,6 +8,7 @@ use super::problem::Problem;
 use crate::domain::clock::time_or_age;
 use crate::domain::verdict::Outcome;
 use crate::pipeline::explain::{Explanation, explain};
+use crate::pipeline::steps;
 use crate::rubrics::catalog::Entry;
 use crate::store::verdicts::VerdictFilter;
 use axum::Json;
@@ -92,13 +93,34 @@ pub(super) async fn trace(State(shared): State<Shared>, Path(id): Path<String>) 
     if id.contains('\0') {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no trace id has a NUL in it"));
     }
-    let found =
-        explain(&shared.app.store, &shared.app.bench.config.sampling, &id, None).await.map_err(failed(&shared))?;
+    let found = explain(&shared.app.store, &shared.app.bench.config, &id, None).await.map_err(failed(&shared))?;
     if !found.is_known() {
         let text = format!("trace {id} is not known: it never came, or sampling left it out more than a day ago");
         return Err(Problem::new(StatusCode::NOT_FOUND, text));
     }
     Ok(Json(found))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SamplingQuery {
+    since: Option<String>,
+    limit: Option<i64>,
+}
+
+/// The rates in force, and what was seen, kept and judged by stratum and hour.
+pub(super) async fn sampling(
+    State(shared): State<Shared>,
+    query: Result<Query<SamplingQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(|e| Problem::bad_request(e.body_text()))?;
+    let (app, now) = (&shared.app, shared.app.bench.clock.now());
+    let since = since(query.since.as_deref().unwrap_or("24h"), now)?;
+    let limit = query.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+    let step = steps::latest(&app.store, &app.bench.config).await.map_err(failed(&shared))?;
+    let tallies = app.store.tallies(since, limit).await.map_err(failed(&shared))?;
+    let truncated = i64::try_from(tallies.len()).is_ok_and(|n| n == limit);
+    Ok(Json(json!({"step": step.began().map(|_| &step), "tallies": tallies, "truncated": truncated})))
 }
 
 pub(super) async fn rubrics(State(shared): State<Shared>) -> Json<Value> {

@@ -285,6 +285,18 @@ impl LabelledRow {
     }
 }
 
+/// Those of the traces about which a label in force says that they do not pass.
+pub(super) async fn disliked(tx: &mut PgConnection, trace_ids: &[String]) -> Result<HashSet<String>, StoreError> {
+    let rows = sqlx::query_scalar!(
+        "SELECT DISTINCT trace_id FROM labels WHERE trace_id = ANY($1) AND superseded_at IS NULL AND NOT passed",
+        trace_ids
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(StoreError::op("looking for feedback"))?;
+    Ok(rows.into_iter().collect())
+}
+
 /// Stores labels; says of each, in their order, what became of it.
 pub(super) async fn insert(
     tx: &mut PgConnection,

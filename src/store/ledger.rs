@@ -1,6 +1,6 @@
 //! The ledger through which every call is paid.
 //!
-//! Asked by `pipeline::evaluate` before and after each call, by `pipeline::assemble` for the rate that is left, kept up by
+//! Asked by `pipeline::evaluate` before and after each call, by `pipeline::steps` for the rates that are left, kept up by
 //! `pipeline::upkeep`. Its rule: what a call may cost at most is reserved before it and trued up after; a worker reserves in
 //! advances of a fiftieth of the budget, so that the row is not written for each call, and no worker can spend what another
 //! has reserved. Near the end less is sampled, and the rate goes into the inclusion probability. The way not taken: counting
@@ -9,6 +9,7 @@
 use super::budget_spend::{Amount, Period, Spend};
 use super::{Store, StoreError};
 use crate::config::{Budget, Per};
+use crate::domain::step::BudgetRate;
 use crate::domain::verdict::TraceLabels;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
@@ -19,6 +20,9 @@ const ADVANCE: f64 = 0.02;
 
 /// The lowest rate to which sampling goes near the end of a budget; never nothing, which would bias every estimate.
 const RATE_MIN: f64 = 1.0 / 64.0;
+
+/// Budgets near their end that a step knows of at most; for further ones only reserving says no.
+const RATES_MAX: usize = 1_000;
 
 /// What a call is paid from: a budget, by its place in the configuration, for a subject in a period.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -226,19 +230,56 @@ impl Ledger {
     /// The rate that is left near the end of a budget, as a power of two to the quarter, and the budget; `None` = all.
     #[must_use]
     pub fn rate(&self, rubric: &str, labels: &TraceLabels, now: DateTime<Utc>) -> Option<(f64, String)> {
-        if self.budgets.is_empty() {
+        self.rate_in(&self.rates(now), rubric, labels, now)
+    }
+
+    /// The rates of all budgets near their end, for a step; the lowest ones where there are very many.
+    #[must_use]
+    pub fn rates(&self, now: DateTime<Utc>) -> Vec<BudgetRate> {
+        let purses = self.purses();
+        let lowered = purses.iter().filter(|(account, _)| account.starts_at == account.period.start(now));
+        let mut rates: Vec<BudgetRate> = lowered
+            .filter_map(|(account, purse)| {
+                let budget = &self.budgets[account.budget];
+                let left = (1.0 - part(purse.all, self.limit(account))) / (1.0 - budget.lower_at);
+                (left < 1.0).then(|| BudgetRate {
+                    budget: budget.name.clone(),
+                    subject: account.subject.clone(),
+                    until: account.starts_at + account.period.length(),
+                    rate: quantised(left),
+                })
+            })
+            .collect();
+        rates.sort_by(|a, b| {
+            a.rate.total_cmp(&b.rate).then_with(|| (&a.budget, &a.subject).cmp(&(&b.budget, &b.subject)))
+        });
+        rates.truncate(RATES_MAX);
+        rates
+    }
+
+    /// The lowest of these rates that holds for the rubric and trace, with its budget; `None` = all.
+    #[must_use]
+    pub fn rate_in(
+        &self,
+        rates: &[BudgetRate],
+        rubric: &str,
+        labels: &TraceLabels,
+        now: DateTime<Utc>,
+    ) -> Option<(f64, String)> {
+        if rates.is_empty() {
             return None;
         }
         let accounts = self.accounts(rubric, labels, now);
-        let purses = self.purses();
-        let rates = accounts.iter().filter_map(|account| {
-            let budget = &self.budgets[account.budget];
-            let purse = purses.get(account)?;
-            let spent = part(purse.all, self.limit(account));
-            let left = (1.0 - spent) / (1.0 - budget.lower_at);
-            (left < 1.0).then(|| (quantised(left), budget.name.clone()))
-        });
-        rates.min_by(|a, b| a.0.total_cmp(&b.0))
+        let ours = |rate: &&BudgetRate| {
+            let of = |account: &Account| {
+                self.budgets[account.budget].name == rate.budget
+                    && account.subject == rate.subject
+                    && account.starts_at + account.period.length() == rate.until
+            };
+            accounts.iter().any(of)
+        };
+        let lowest = rates.iter().filter(ours).min_by(|a, b| a.rate.total_cmp(&b.rate));
+        lowest.map(|rate| (rate.rate, rate.budget.clone()))
     }
 
     /// Gives advances that are not used back, forgets periods that are over, and reads what all have spent.

@@ -25,6 +25,8 @@ pub mod pauses;
 pub mod reopen;
 pub mod report;
 pub mod rubric_versions;
+pub mod sampling_steps;
+pub mod tallies;
 pub mod traces;
 pub mod verdicts;
 pub mod vote_cache;

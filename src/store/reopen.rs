@@ -5,9 +5,9 @@
 //! new; a verdict is superseded in the transaction that stores the one in its place, so there is never none and never two. The
 //! way not taken: updating the verdict, which would lose what was told to people before.
 
-use super::traces::{DecidedTrace, Due, DueTraces, insert_tallies, stratum};
+use super::traces::{DecidedTrace, Due, DueTraces, how};
 use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError};
+use super::{Store, StoreError, tallies};
 use crate::domain::ids::{event_id, job_id};
 use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
@@ -158,7 +158,8 @@ impl Store {
 pub(super) async fn decided(tx: &mut PgConnection, due: &mut [Due]) -> Result<HashMap<String, Earlier>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source, reopened_at,
-                  span_count + late_spans - late_left_out AS "spans!", octet_length(body) AS bytes
+                  span_count + late_spans - late_left_out AS "spans!", octet_length(body) AS bytes,
+                  upstream_probability, step_at, sampling
            FROM traces WHERE trace_id = ANY($1) FOR UPDATE"#,
         &due.iter().map(|d| d.trace_id.clone()).collect::<Vec<_>>()
     )
@@ -171,6 +172,8 @@ pub(super) async fn decided(tx: &mut PgConnection, due: &mut [Due]) -> Result<Ha
         late.spans = late.spans.saturating_add(i64::from(row.spans));
         // The body holds most text twice, in a span and in the view.
         late.bytes = late.bytes.saturating_add(i64::from(row.bytes.unwrap_or(0) / 2));
+        let (parts, upstream) = how(row.sampling, row.upstream_probability)
+            .map_err(|source| StoreError::Content { what: format!("sampling of trace {}", row.trace_id), source })?;
         let decision = SampleDecision {
             kept: row.kept,
             rule: row.rule,
@@ -178,6 +181,9 @@ pub(super) async fn decided(tx: &mut PgConnection, due: &mut [Due]) -> Result<Ha
             randomness: row.randomness.cast_unsigned(),
             threshold: row.threshold.cast_unsigned(),
             source: row.randomness_source,
+            parts,
+            step: row.step_at,
+            upstream,
         };
         let one = Earlier {
             decided_at: row.decided_at,
@@ -350,24 +356,24 @@ pub(super) async fn settle(
 /// Moves a trace from one stratum to another, in the hour in which it was decided on.
 async fn retally(tx: &mut PgConnection, tally: &Retally) -> Result<(), StoreError> {
     let Retally { decided_at, was, is } = tally;
-    let (before, after) = (stratum(was), stratum(is));
-    if before == after {
-        return Ok(());
-    }
-    let hour = chrono::DurationRound::duration_trunc(*decided_at, chrono::TimeDelta::hours(1)).unwrap_or(*decided_at);
-    let taken = sqlx::query!(
-        "UPDATE tallies SET seen = seen - 1, kept = kept - $3 WHERE hour = $1 AND stratum = $2",
-        hour,
-        before,
-        i64::from(was.decision.kept)
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::op("taking a trace out of its tally"))?;
-    if taken.rows_affected() == 0 {
+    let (before, after) = (tallies::stratum(was), tallies::stratum(is));
+    if before == after || !tallies::take_out(tx, was, *decided_at).await? {
         return Ok(()); // tallied by a program that counted otherwise: better there than twice
     }
-    insert_tallies(tx, std::slice::from_ref(is), *decided_at).await
+    tallies::insert(tx, std::slice::from_ref(is), *decided_at).await?;
+    let current = sqlx::query_scalar!(
+        "SELECT id FROM verdicts WHERE trace_id = $1 AND superseded_at IS NULL",
+        is.trace_id
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::op("looking for verdicts of a reopened trace"))?;
+    tallies::recount(tx, &current, -1).await?;
+    sqlx::query!("UPDATE traces SET stratum = $2 WHERE trace_id = $1", is.trace_id, after)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::op("moving a trace to another stratum"))?;
+    tallies::recount(tx, &current, 1).await
 }
 
 /// Ends jobs whose trace has changed, whoever works on them; gives the votes that they had.
@@ -434,17 +440,19 @@ pub(super) async fn supersede(
     }
     let old: Vec<Uuid> = pairs.iter().map(|(old, _)| *old).collect();
     let new: Vec<Uuid> = pairs.iter().map(|(_, new)| *new).collect();
-    sqlx::query!(
-        "WITH replaced AS (UPDATE verdicts SET superseded_at = $3 WHERE id = ANY($1) AND superseded_at IS NULL RETURNING id)
-         UPDATE verdicts v SET supersedes = u.o FROM unnest($1::uuid[], $2::uuid[]) AS u(o, n)
-         WHERE v.id = u.n AND u.o IN (SELECT id FROM replaced)",
+    let replaced = sqlx::query_scalar!(
+        r#"WITH replaced AS (UPDATE verdicts SET superseded_at = $3 WHERE id = ANY($1) AND superseded_at IS NULL RETURNING id),
+                pointed AS (UPDATE verdicts v SET supersedes = u.o FROM unnest($1::uuid[], $2::uuid[]) AS u(o, n)
+                            WHERE v.id = u.n AND u.o IN (SELECT id FROM replaced))
+           SELECT id AS "id!" FROM replaced"#,
         &old,
         &new,
         now
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::op("superseding verdicts"))?;
+    tallies::recount(tx, &replaced, -1).await?;
     let events: Vec<Uuid> = sinks.iter().flat_map(|sink| old.iter().map(|id| event_id(*id, sink))).collect();
     sqlx::query!("DELETE FROM outbox WHERE id = ANY($1)", &events)
         .execute(tx)

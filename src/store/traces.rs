@@ -1,21 +1,23 @@
-//! Tables `traces` and `tallies`, and the transaction that turns inbox spans into decided traces and jobs.
+//! Table `traces`, and the transaction that turns inbox spans into decided traces and jobs.
 //!
 //! Called by `pipeline::assemble`: [`Store::take_due`] hands out spans inside an open transaction, the caller computes (no
 //! network in between), [`DueTraces::settle`] writes what came of them and commits. Its rule: a trace that is decided on
 //! is never decided on again; what becomes of spans that come later is in `store::reopen`. The way not taken: reading, then
 //! deleting by id later, which would need a lock of its own against spans that arrive in between.
 
-use super::columns::{optional, text};
+use super::columns::json_text;
 use super::reopen::{self, Earlier, LateSpans, Reopened};
 use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError, labels};
+use super::{Store, StoreError, labels, sampling_steps, tallies};
 use crate::domain::job::Job;
 use crate::domain::label::Label;
-use crate::domain::policy::SampleDecision;
+use crate::domain::policy::{RateParts, SampleDecision, Upstream};
+use crate::domain::step::Count;
 use crate::domain::verdict::{TraceLabels, Verdict};
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, Transaction};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Traces that are due, with their spans, locked until settled. Dropping it undoes everything.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct DueTraces {
     pub oversized: Vec<(String, i32)>,
     /// Those among them that were decided on before.
     pub decided: HashMap<String, Earlier>,
+    /// Those among them of which somebody has said that they are not good, where that was asked for.
+    pub disliked: HashSet<String>,
 }
 
 /// What one taking of due traces may hold.
@@ -40,6 +44,8 @@ pub struct DueLimits {
     pub trace_bytes: i64,
     /// Spans of one trace; one with more is not read.
     pub trace_spans: i64,
+    /// Whether to look for what people have said about them.
+    pub feedback: bool,
 }
 
 /// A trace that was decided on.
@@ -57,6 +63,8 @@ pub struct DecidedTrace {
     pub labels: TraceLabels,
     /// `ok` or `error`.
     pub status: &'static str,
+    /// What it adds to the counts of limits.
+    pub counts: Vec<Count>,
 }
 
 /// All that came of a batch of due traces.
@@ -157,23 +165,28 @@ impl Store {
             spans.entry(row.trace_id).or_default().push(row.body);
         }
         reopen::read(&mut tx, &mut decided, &ids).await?;
-        Ok(Some(DueTraces { tx, spans, oversized, decided }))
+        let disliked = if limits.feedback { labels::disliked(&mut tx, &ids).await? } else { HashSet::new() };
+        Ok(Some(DueTraces { tx, spans, oversized, decided, disliked }))
     }
 
     /// The trace, if it was decided on and its row is still kept.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// When the statement fails or the row cannot be read.
     pub async fn trace(&self, trace_id: &str) -> Result<Option<StoredTrace>, StoreError> {
         let row = sqlx::query!(
             "SELECT trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source, span_count,
-                    late_spans, late_left_out, reopened_at, body FROM traces WHERE trace_id = $1",
+                    late_spans, late_left_out, reopened_at, body, upstream_probability, step_at, sampling
+             FROM traces WHERE trace_id = $1",
             trace_id
         )
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::op("reading a trace"))?;
-        Ok(row.map(|r| StoredTrace {
+        let Some(r) = row else { return Ok(None) };
+        let (parts, upstream) = how(r.sampling, r.upstream_probability)
+            .map_err(|source| StoreError::Content { what: format!("sampling of trace {trace_id}"), source })?;
+        Ok(Some(StoredTrace {
             trace_id: r.trace_id,
             decided_at: r.decided_at,
             decision: SampleDecision {
@@ -183,6 +196,9 @@ impl Store {
                 randomness: r.randomness.cast_unsigned(),
                 threshold: r.threshold.cast_unsigned(),
                 source: r.randomness_source,
+                parts,
+                step: r.step_at,
+                upstream,
             },
             span_count: r.span_count,
             late_spans: r.late_spans,
@@ -235,20 +251,6 @@ impl Store {
         .map_err(StoreError::op("forgetting traces that were left out"))?;
         Ok(done.rows_affected())
     }
-
-    /// Traces decided on and kept, over all tallies.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn tally_totals(&self) -> Result<(i64, i64), StoreError> {
-        let row = sqlx::query!(
-            r#"SELECT coalesce(sum(seen), 0)::bigint AS "seen!", coalesce(sum(kept), 0)::bigint AS "kept!" FROM tallies"#
-        )
-        .fetch_one(&self.pool)
-        .await
-        .map_err(StoreError::op("adding up tallies"))?;
-        Ok((row.seen, row.kept))
-    }
 }
 
 impl DueTraces {
@@ -263,7 +265,8 @@ impl DueTraces {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         insert_traces(&mut self.tx, &settlement.traces, now).await?;
-        insert_tallies(&mut self.tx, &settlement.traces, now).await?;
+        tallies::insert(&mut self.tx, &settlement.traces, now).await?;
+        sampling_steps::insert_counts(&mut self.tx, &settlement.traces, now).await?;
         insert_jobs(&mut self.tx, settlement.jobs).await?;
         if !settlement.verdicts.is_empty() {
             let rows = VerdictRows::of(&settlement.verdicts);
@@ -318,14 +321,51 @@ fn fitting(due: Vec<Due>, limits: DueLimits) -> (Vec<String>, Vec<(String, i32)>
     (ids, oversized)
 }
 
+/// How a decision came about: the part of it that is for people.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Detail {
+    #[serde(flatten)]
+    parts: RateParts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<Said>,
+}
+
+/// Who said the upstream probability, and whether that sampler was for keeping the trace.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Said {
+    source: String,
+    kept: bool,
+}
+
+impl Detail {
+    fn of(decision: &SampleDecision) -> Self {
+        let said = |u: &Upstream| Said { source: u.source.clone(), kept: u.kept };
+        Self { parts: decision.parts.clone(), upstream: decision.upstream.as_ref().map(said) }
+    }
+}
+
+/// How a probability came about, and what a sampler before us said, as they are stored.
+pub(super) fn how(
+    sampling: serde_json::Value,
+    upstream: Option<f64>,
+) -> Result<(RateParts, Option<Upstream>), serde_json::Error> {
+    let detail: Detail = serde_json::from_value(sampling)?;
+    let said = detail.upstream.unwrap_or_default();
+    let upstream = upstream.map(|probability| Upstream { probability, source: said.source, kept: said.kept });
+    Ok((detail.parts, upstream))
+}
+
 async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: DateTime<Utc>) -> Result<(), StoreError> {
     let column = |f: fn(&DecidedTrace) -> String| traces.iter().map(f).collect::<Vec<_>>();
+    let upstream = |t: &DecidedTrace| t.decision.upstream.as_ref().map(|u| u.probability);
     sqlx::query!(
         "INSERT INTO traces (trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source,
-                             span_count, body)
-         SELECT t, $10, k, r, p, x, h, s, n, b
+                             span_count, body, upstream_probability, step_at, sampling, stratum)
+         SELECT t, $10, k, r, p, x, h, s, n, b, up, st, d::jsonb, sm
          FROM unnest($1::text[], $2::bool[], $3::text[], $4::float8[], $5::bigint[], $6::bigint[], $7::text[],
-                     $8::int[], $9::bytea[]) AS u(t, k, r, p, x, h, s, n, b)",
+                     $8::int[], $9::bytea[], $11::float8[], $12::timestamptz[], $13::text[], $14::text[])
+              AS u(t, k, r, p, x, h, s, n, b, up, st, d, sm)",
         &column(|t| t.trace_id.clone()),
         &traces.iter().map(|t| t.decision.kept).collect::<Vec<_>>(),
         &column(|t| t.decision.rule.clone()),
@@ -336,64 +376,15 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
         &traces.iter().map(|t| t.span_count).collect::<Vec<_>>(),
         &traces.iter().map(|t| t.body.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
         now,
+        &traces.iter().map(upstream).collect::<Vec<_>>() as &[Option<f64>],
+        &traces.iter().map(|t| t.decision.step).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
+        &column(|t| json_text(&Detail::of(&t.decision))),
+        &column(tallies::stratum),
     )
     .execute(tx)
     .await
     .map_err(StoreError::op("storing decided traces"))?;
     Ok(())
-}
-
-pub(super) async fn insert_tallies(
-    tx: &mut PgConnection,
-    traces: &[DecidedTrace],
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    // Added up here, so that a batch of one stratum updates one row; in the order of the key, so that two assemblers
-    // cannot lock each other out.
-    let mut strata = std::collections::BTreeMap::<String, (&DecidedTrace, i64, i64)>::new();
-    for trace in traces {
-        let entry = strata.entry(stratum(trace)).or_insert((trace, 0, 0));
-        entry.1 += 1;
-        entry.2 += i64::from(trace.decision.kept);
-    }
-    let rows: Vec<_> = strata.into_iter().collect();
-    let label = |f: fn(&TraceLabels) -> &Option<String>| -> Vec<Option<String>> {
-        rows.iter().map(|(_, (t, ..))| optional(f(&t.labels).as_ref())).collect()
-    };
-    let hour = chrono::DurationRound::duration_trunc(now, chrono::TimeDelta::hours(1)).unwrap_or(now);
-    sqlx::query!(
-        "INSERT INTO tallies AS t (hour, stratum, rule, probability, service, environment, feature, prompt_version,
-                                   model, tenant, status, seen, kept)
-         SELECT $1, u.* FROM unnest($2::text[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[],
-                                    $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[]) u
-         ON CONFLICT (hour, stratum) DO UPDATE SET seen = t.seen + excluded.seen, kept = t.kept + excluded.kept",
-        hour,
-        &rows.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(),
-        &rows.iter().map(|(_, (t, ..))| text(&t.decision.rule)).collect::<Vec<_>>(),
-        &rows.iter().map(|(_, (t, ..))| t.decision.probability).collect::<Vec<_>>(),
-        &label(|l| &l.service) as &[Option<String>],
-        &label(|l| &l.environment) as &[Option<String>],
-        &label(|l| &l.feature) as &[Option<String>],
-        &label(|l| &l.prompt_version) as &[Option<String>],
-        &label(|l| &l.model) as &[Option<String>],
-        &label(|l| &l.tenant) as &[Option<String>],
-        &rows.iter().map(|(_, (t, ..))| t.status.to_owned()).collect::<Vec<_>>(),
-        &rows.iter().map(|(_, (_, seen, _))| *seen).collect::<Vec<_>>(),
-        &rows.iter().map(|(_, (.., kept))| *kept).collect::<Vec<_>>(),
-    )
-    .execute(tx)
-    .await
-    .map_err(StoreError::op("tallying traces"))?;
-    Ok(())
-}
-
-pub(super) fn stratum(trace: &DecidedTrace) -> String {
-    let l = &trace.labels;
-    let labels = [&l.service, &l.environment, &l.feature, &l.prompt_version, &l.model, &l.tenant];
-    let rate = trace.decision.probability.to_bits().to_be_bytes();
-    let mut parts: Vec<&[u8]> = vec![trace.decision.rule.as_bytes(), &rate, trace.status.as_bytes()];
-    parts.extend(labels.iter().map(|label| label.as_deref().map_or(&b"\0"[..], str::as_bytes)));
-    crate::domain::ids::short_hash(&parts, 24)
 }
 
 async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<(), StoreError> {

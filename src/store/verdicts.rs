@@ -5,7 +5,7 @@
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
 
 use super::columns::{json_text, optional, text};
-use super::{Store, StoreError, reopen, vote_cache};
+use super::{Store, StoreError, reopen, tallies, vote_cache};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
 use crate::domain::rubric::OutputKind;
@@ -306,6 +306,7 @@ impl VerdictRows {
 
 pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(), StoreError> {
     let [trace_ids, rubrics, versions, outcomes, explanations, join_sources, kinds] = rows.texts;
+    tallies::insert_outcomes(tx, [&trace_ids, &rubrics, &versions, &outcomes]).await?;
     let [
         span_ids,
         labels,

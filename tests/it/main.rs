@@ -26,5 +26,6 @@ mod panels;
 mod reading;
 mod redaction;
 mod rubrics;
+mod sampling;
 mod support;
 mod watch;

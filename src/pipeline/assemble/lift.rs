@@ -111,6 +111,9 @@ fn lift_labels(view: &mut Span, spans: &[(usize, &Span)]) {
                 mine.clone_from(theirs);
             }
         }
+        if view.upstream.is_none() {
+            view.upstream.clone_from(&span.upstream);
+        }
         for (key, value) in &span.tags {
             view.tags.entry(key.clone()).or_insert_with(|| value.clone());
         }

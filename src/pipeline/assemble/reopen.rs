@@ -195,6 +195,8 @@ fn decided(trace: &Trace, earlier: &Earlier) -> DecidedTrace {
         body: None,
         labels: enqueue::labels(&trace.view),
         status: if trace.failed() { "error" } else { "ok" },
+        // Counted for the limits when it was decided on.
+        counts: Vec::new(),
     }
 }
 
