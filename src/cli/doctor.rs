@@ -2,7 +2,7 @@
 
 use super::{Context, database::Database, table};
 use crate::app::Bench;
-use crate::config::{Config, DatadogMode};
+use crate::config::{Config, DatadogMode, GrpcListen};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::rubrics::catalog::State;
 use crate::runtime::http;
@@ -90,6 +90,9 @@ async fn doors(config: &Config, findings: &mut Findings) {
         match tokio::net::TcpListener::bind(address).await {
             Ok(_) => findings.say(what, true, format!("{address} is free")),
             Err(_) if running => findings.say(what, true, format!("{address}: a service runs")),
+            Err(_) if address != server.listen && server.grpc_listen == GrpcListen::Auto => {
+                findings.say(what, true, format!("{address} is somebody else's; it is spoken at {}", server.listen));
+            }
             Err(error) => findings.say(what, false, format!("cannot listen on {address}: {error}")),
         }
     }
@@ -101,11 +104,7 @@ async fn doors(config: &Config, findings: &mut Findings) {
             let detail = format!("the certificate in {} is valid until {at}{soon}", files.cert_file.display());
             findings.say("TLS", soon.is_empty(), detail);
         }
-        Err(error) => findings.say(
-            "TLS",
-            false,
-            anyhow::Error::from(error).chain().map(|e| e.to_string()).collect::<Vec<_>>().join(": "),
-        ),
+        Err(error) => findings.say("TLS", false, format!("{:#}", anyhow::Error::from(error))),
     }
 }
 

@@ -100,27 +100,23 @@ impl Tls {
         let soft = life.soft.clone();
         life.spawn("certificates", async move {
             self.show(&metrics);
-            let mut said = String::new();
+            let mut refusal = Refusal::default();
             let period = Duration::from_millis(self.files.reload_ms);
             while soft.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
                 match self.look(clock.now()).await {
-                    Ok(false) => said.clear(),
+                    Ok(false) => refusal = Refusal::default(),
                     Ok(true) => {
-                        said.clear();
+                        refusal = Refusal::default();
                         self.show(&metrics);
                         metrics.tls_reloads.with_label_values(&["taken"]).inc();
                         tracing::info!(expires_at = %self.expires_at(), "a new certificate is taken");
                     }
-                    Err(error) => {
-                        // Half of a change is followed by the other half; what stays is said once.
-                        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                        let text = format!("{error} {cause}");
-                        if said != text {
-                            metrics.tls_reloads.with_label_values(&["refused"]).inc();
-                            tracing::error!(%error, cause, "the new certificate is not taken, the old one stays");
-                            said = text;
-                        }
+                    Err(error) if refusal.is_news(&error) => {
+                        metrics.tls_reloads.with_label_values(&["refused"]).inc();
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::error!(%error, cause, "the new certificate is not taken, the old one stays");
                     }
+                    Err(_) => {}
                 }
             }
         });
@@ -142,6 +138,23 @@ impl Tls {
         }
         self.taken.store(Arc::new(next));
         Ok(true)
+    }
+}
+
+/// Why the files were not taken when they were last looked at.
+#[derive(Debug, Default)]
+struct Refusal {
+    why: String,
+    times: u64,
+}
+
+impl Refusal {
+    /// Whether to say so: the second time, since half of a change is followed by the other half, and then no more.
+    fn is_news(&mut self, error: &TlsError) -> bool {
+        let why = error.to_string();
+        self.times = if why == self.why { self.times.saturating_add(1) } else { 1 };
+        self.why = why;
+        self.times == 2
     }
 }
 
@@ -236,6 +249,15 @@ mod tests {
         assert!(tls.look(now()).await.expect("both are there"));
         assert!(!tls.look(now()).await.expect("it is known by now"));
         assert_eq!(tls.expires_at().to_rfc3339(), "2041-01-01T00:00:00+00:00");
+    }
+
+    #[test]
+    fn what_stays_is_said_once_and_what_passes_never() {
+        let no = |what| TlsError::Pem { path: PathBuf::from("x"), what };
+        let mut refusal = Refusal::default();
+        let said: Vec<bool> =
+            ["key", "cert", "cert", "cert", "key", "key"].map(|what| refusal.is_news(&no(what))).to_vec();
+        assert_eq!(said, [false, false, true, false, false, true]);
     }
 
     #[tokio::test]

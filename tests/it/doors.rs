@@ -153,7 +153,7 @@ async fn whatever_refuses_a_request_answers_in_its_form() {
         assert_eq!((status, code, headers.get("retry-after")), (413, 8, None), "{kind}");
         let (status, headers, _) = refusal(post("in-secret", b"{\"x".to_vec())).await;
         assert_eq!((status, headers.get("retry-after")), (400, None), "{kind}");
-        let put = service.http.put(format!("{base}/v1/traces")).header("content-type", kind);
+        let put = service.http.put(format!("{base}/v1/traces")).header("content-type", kind).bearer_auth("in-secret");
         let (status, headers, code) = refusal(put).await;
         assert_eq!((status, code, &headers["allow"]), (405, 12, &"POST".parse().expect("text")), "{kind}");
     }
