@@ -30,6 +30,6 @@ COPY assize.example.toml /etc/assize/assize.example.toml
 ENV ASSIZE__RUBRICS__DIR=/etc/assize/rubrics
 USER 10001:10001
 WORKDIR /var/lib/assize
-EXPOSE 4318
+EXPOSE 4317 4318
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["assize", "health"]
 CMD ["assize", "serve"]

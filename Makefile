@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes accuracy fit-grounding attacks simulate interop datadog-check chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes accuracy fit-grounding attacks simulate interop clients datadog-check chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,12 @@ interop: ## a panel judged through LiteLLM's proxy and aimock, which are not our
 	@scripts/setup.sh
 	@cargo build --release --quiet
 	@scripts/interop.sh
+
+clients: ## real OpenTelemetry, OpenInference, Traceloop, Langfuse and ddtrace clients send to us (PyPI)
+	@echo "clients: building the program, then running seven real clients against it (a few minutes the first time)"
+	@scripts/setup.sh
+	@cargo build --quiet
+	@scripts/clients.sh
 
 datadog-check: ## monitors, dashboard and evaluation requests against Datadog's own Python clients (PyPI)
 	@echo "datadog-check: building the program, then loading what it writes into Datadog's clients"

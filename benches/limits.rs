@@ -151,6 +151,7 @@ async fn measure(case: &Case, url: &SecretString, dir: &Path) -> Value {
             let listen = format!("127.0.0.1:{}", free_port());
             let mut all = environment.to_vec();
             all.push(("ASSIZE__SERVER__LISTEN", &listen));
+            all.push(("ASSIZE__SERVER__GRPC_LISTEN", "off"));
             program(&["serve", "--config", config.to_str().expect("plain"), "--roles", "work"], &all)
         })
         .collect();

@@ -131,10 +131,7 @@ async fn worker(url: &SecretString, traces: usize) -> (Duration, [f64; 3]) {
     let router = server::router(&app, Some(Inbox::start(&app, &life)), false, Guard::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let target = format!("http://{}/api/v1/traces", listener.local_addr().expect("it has an address"));
-    let stop = life.soft.clone();
-    life.spawn("server", async move {
-        server::serve(listener, router, stop.cancelled_owned()).await.expect("it serves");
-    });
+    server::serve(&app, server::Door { name: "http", listener, router, tls: None }, &life);
     pipeline::start(&app, Roles { ingest: true, work: true, export: false, watch: false, web: false }, &life);
     // Bodies are made before the clock starts: the load's own cost is not the worker's.
     let bodies: Vec<String> = (0..traces.div_ceil(PER_REQUEST))

@@ -201,6 +201,7 @@ def ours(program, recorder):
         "DD_API_KEY": "0" * 32,
         "ASSIZE__DATADOG__API_URL": recorder.base,
         "ASSIZE__SERVER__LISTEN": f"127.0.0.1:{port}",
+        "ASSIZE__SERVER__GRPC_LISTEN": "off",
         "ASSIZE__RUBRICS__DIR": rubrics,
         "ASSIZE__DATABASE__PRIVATE_DIR": os.path.join(folder, "postgres"),
         "ASSIZE__ASSEMBLY__QUIET_MS": "200",

@@ -2,12 +2,13 @@
 
 use super::{Context, database::Database, table};
 use crate::app::Bench;
-use crate::config::{Config, DatadogMode};
+use crate::config::{Config, DatadogMode, GrpcListen};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::rubrics::catalog::State;
 use crate::runtime::http;
-use crate::server::Guard;
+use crate::server::{Guard, Tls};
 use crate::sinks;
+use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -51,9 +52,14 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     findings.say("configuration", true, "valid");
     match Guard::new(&config, &context.ambient) {
         Ok(guard) if guard.is_open() => findings.say("tokens", true, "none: only this machine can reach the service"),
-        Ok(_) => findings.say("tokens", true, format!("{} configured", config.server.tokens.len())),
+        Ok(_) => {
+            let weak = config.server.weak_tokens(&context.ambient).join(", ");
+            let guessed = if weak.is_empty() { String::new() } else { format!("; short enough to be guessed: {weak}") };
+            findings.say("tokens", weak.is_empty(), format!("{} configured{guessed}", config.server.tokens.len()));
+        }
         Err(error) => findings.say("tokens", false, error.to_string()),
     }
+    doors(&config, &mut findings).await;
     database(&config, &mut findings).await;
     rubrics(&config, &mut findings).await;
     judges(&config, &mut findings).await;
@@ -67,6 +73,39 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
         println!("{}", table::render(&["", "what", "detail"], rows.collect()));
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A certificate that is near its end.
+const EXPIRES_SOON: TimeDelta = TimeDelta::days(7);
+
+/// Whether the addresses can be had, or are those of a service that runs; and the certificate.
+async fn doors(config: &Config, findings: &mut Findings) {
+    let server = &config.server;
+    let running = match http::probe(Duration::from_secs(2)) {
+        Ok(client) => client.get(format!("{}/livez", server.local_url())).send().await.is_ok_and(|r| r.status() == 200),
+        Err(_) => false,
+    };
+    let addresses = [("OTLP/HTTP, API", Some(server.listen)), ("OTLP/gRPC", server.grpc_address())];
+    for (what, address) in addresses.into_iter().filter_map(|(what, address)| Some((what, address?))) {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(_) => findings.say(what, true, format!("{address} is free")),
+            Err(_) if running => findings.say(what, true, format!("{address}: a service runs")),
+            Err(_) if address != server.listen && server.grpc_listen == GrpcListen::Auto => {
+                findings.say(what, true, format!("{address} is somebody else's; it is spoken at {}", server.listen));
+            }
+            Err(error) => findings.say(what, false, format!("cannot listen on {address}: {error}")),
+        }
+    }
+    let Some(files) = &server.tls else { return findings.say("TLS", true, "none: the doors speak in clear") };
+    match Tls::open(files).await {
+        Ok(tls) => {
+            let (at, now) = (tls.expires_at(), SystemClock.now());
+            let soon = if at <= now + EXPIRES_SOON { "; renew it" } else { "" };
+            let detail = format!("the certificate in {} is valid until {at}{soon}", files.cert_file.display());
+            findings.say("TLS", soon.is_empty(), detail);
+        }
+        Err(error) => findings.say("TLS", false, format!("{:#}", anyhow::Error::from(error))),
+    }
 }
 
 async fn database(config: &Config, findings: &mut Findings) {
@@ -182,8 +221,8 @@ async fn rubrics(config: &Config, findings: &mut Findings) {
 
 /// The states of rubrics in the service that listens here, by its metrics; none when there is no such service.
 async fn running_states(config: &Config) -> BTreeMap<String, String> {
-    let url = format!("http://{}/metrics", config.server.listen);
-    let Ok(client) = http::client(Duration::from_secs(2)) else { return BTreeMap::new() };
+    let url = format!("{}/metrics", config.server.local_url());
+    let Ok(client) = http::probe(Duration::from_secs(2)) else { return BTreeMap::new() };
     let Ok(response) = client.get(url).send().await else { return BTreeMap::new() };
     let text = response.text().await.unwrap_or_default();
     let one = |line: &str| {

@@ -16,15 +16,9 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let url = match args.url {
         Some(url) => url,
-        None => {
-            let mut listen = context.config()?.server.listen;
-            if listen.ip().is_unspecified() {
-                listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-            }
-            format!("http://{listen}/readyz")
-        }
+        None => format!("{}/readyz", context.config()?.server.local_url()),
     };
-    let answer = crate::runtime::http::client(Duration::from_secs(5))?.get(&url).send().await;
+    let answer = crate::runtime::http::probe(Duration::from_secs(5))?.get(&url).send().await;
     match answer {
         Ok(response) if response.status().is_success() => {
             println!("ready");

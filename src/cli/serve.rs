@@ -2,16 +2,26 @@
 
 use super::{Context, database::Database};
 use crate::app::App;
-use crate::config::Config;
-use crate::domain::clock::SystemClock;
+use crate::config::{Config, GrpcListen};
+use crate::domain::clock::{Clock, SystemClock};
 use crate::pipeline::ingest::Inbox;
 use crate::pipeline::{self, Roles};
 use crate::runtime::lifecycle::Lifecycle;
-use crate::server::{self, Guard};
+use crate::server::{self, Door, Guard, Tls};
+use anyhow::Context as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+
+/// Where the service listens.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub http: TcpListener,
+    pub grpc: Option<TcpListener>,
+    pub tls: Option<Arc<Tls>>,
+}
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -53,12 +63,15 @@ impl std::fmt::Display for Role {
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
     let config = context.config()?;
     let guard = Guard::new(&config, &context.ambient)?;
-    let listener = listen(&config).await?;
+    let doors = open(&config, args.roles.contains(&Role::Ingest)).await?;
+    for name in config.server.weak_tokens(&context.ambient) {
+        tracing::warn!(name, "the token is short enough to be guessed; make one with `openssl rand -hex 32`");
+    }
     let database = Database::open(&config, None).await?;
     if let Some(dir) = database.private_dir() {
         tracing::info!(dir = %dir.display(), "no DATABASE_URL: using a private Postgres, kept between runs");
     }
-    let started = start(&args, config, &database, guard, listener).await;
+    let started = start(&args, config, &database, guard, doors).await;
     let life = match started {
         Ok(life) => life,
         Err(error) => {
@@ -73,12 +86,35 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     Ok(if life.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let address = config.server.listen;
+/// Binds the addresses, so that a mistake stops the start before anything else is done.
+async fn open(config: &Config, ingest: bool) -> anyhow::Result<Doors> {
+    let server = &config.server;
+    let tls = match &server.tls {
+        Some(files) => Some(Arc::new(Tls::open(files).await.context("TLS cannot be set up")?)),
+        None => None,
+    };
+    if let Some(tls) = tls.as_ref().filter(|tls| tls.expires_at() <= SystemClock.now()) {
+        tracing::error!(expired_at = %tls.expires_at(), "the certificate has expired, clients will not believe it");
+    }
+    let http = bind(server.listen, "server.listen").await?;
+    let grpc = match server.grpc_address().filter(|_| ingest) {
+        Some(address) => match bind(address, "server.grpc_listen").await {
+            Ok(listener) => Some(listener),
+            Err(error) if server.grpc_listen == GrpcListen::Auto => {
+                tracing::warn!(%error, "no address for gRPC alone; it is spoken at server.listen too");
+                None
+            }
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    Ok(Doors { http, grpc, tls })
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let variable = key.replace('.', "__").to_uppercase();
     TcpListener::bind(address).await.map_err(|error| {
-        anyhow::anyhow!(
-            "cannot listen on {address}: {error}; set server.listen or ASSIZE__SERVER__LISTEN to another address"
-        )
+        anyhow::anyhow!("cannot listen on {address}: {error}; set {key} or ASSIZE__{variable} to another address")
     })
 }
 
@@ -87,7 +123,7 @@ async fn start(
     config: Config,
     database: &Database,
     guard: Guard,
-    listener: TcpListener,
+    doors: Doors,
 ) -> anyhow::Result<Lifecycle> {
     if config.database.migrate {
         database.store.migrate().await?;
@@ -103,32 +139,30 @@ async fn start(
     };
     let open = guard.is_open();
     let life = Lifecycle::default();
-    launch(&app, roles, guard, listener, &life);
+    let (grpc, tls) = (doors.grpc.as_ref().and_then(|l| l.local_addr().ok()), doors.tls.is_some());
+    launch(&app, roles, guard, doors, &life);
     let sinks = app.sink_names().join(", ");
     let rubrics = app.bench.rubrics.load().active().len();
     let listen = app.bench.config.server.listen;
-    tracing::info!(%listen, rubrics, judges = app.bench.judges.all().count(), sinks, "serving");
+    let grpc = grpc.map(tracing::field::display);
+    tracing::info!(%listen, grpc, tls, rubrics, judges = app.bench.judges.all().count(), sinks, "serving");
     if open {
         tracing::info!("no token is configured: only this machine can reach the service");
     }
     Ok(life)
 }
 
-/// Starts the loops and the server; used by the demo too.
-pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, listener: TcpListener, life: &Lifecycle) {
+/// Starts the loops and the doors; used by the demo too.
+pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, doors: Doors, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
+    if let (Some(listener), Some(inbox)) = (doors.grpc, inbox.clone()) {
+        let router = server::ingest_router(app, inbox, guard.clone());
+        server::serve(app, Door { name: "grpc", listener, router, tls: doors.tls.clone() }, life);
+    }
     let router = server::router(app, inbox, roles.web, guard);
-    let (stop, hard) = (life.soft.clone(), life.hard.clone());
-    life.spawn("server", async move {
-        tokio::select! {
-            served = server::serve(listener, router, stop.cancelled_owned()) => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the server stopped");
-                }
-            }
-            // A request whose body never ends must not keep the process.
-            () = hard.cancelled() => {}
-        }
-    });
+    server::serve(app, Door { name: "http", listener: doors.http, router, tls: doors.tls.clone() }, life);
+    if let Some(tls) = doors.tls {
+        tls.keep_fresh(Arc::clone(&app.bench.clock), app.bench.metrics.clone(), life);
+    }
     pipeline::start(app, roles, life);
 }

@@ -27,7 +27,7 @@ pub use ingest::{Assembly, Ingest};
 pub use judges::{Judge, Price};
 pub use redaction::Redaction;
 pub use sampling::{Sampling, UpstreamUse};
-pub use server::{Scope, Server, Token};
+pub use server::{GrpcListen, Scope, Server, TlsFiles, Token};
 pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};
 

@@ -1,6 +1,6 @@
-//! Content encodings of request bodies: identity, gzip, zstd.
+//! Content encodings of request bodies: identity, gzip, zstd, deflate.
 //!
-//! Called by `server::ingest`. Its rule: the limit holds for what comes out, so a small bomb cannot fill the memory.
+//! Called by `server`. Its rule: the limit holds for what comes out, so a small bomb cannot fill the memory.
 
 use std::io::Read;
 
@@ -8,7 +8,7 @@ use std::io::Read;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
     /// We do not know the encoding.
-    #[error("content encoding `{0}` is not supported; use identity, gzip or zstd")]
+    #[error("content encoding `{0}` is not supported; use identity, gzip, zstd or deflate")]
     Unsupported(String),
     /// It is larger than the limit once unpacked.
     #[error("the body is larger than {0} bytes once unpacked (server.body_bytes_max)")]
@@ -31,8 +31,16 @@ pub fn unpack(body: bytes::Bytes, encoding: Option<&str>, limit: usize) -> Resul
             let decoder = zstd::stream::read::Decoder::new(&body[..]).map_err(|_| UnpackError::Corrupt("zstd"))?;
             read(decoder, limit, "zstd")
         }
+        // The word means zlib's form; some senders take it for the bare stream.
+        "deflate" | "zlib" if is_zlib(&body) => read(flate2::read::ZlibDecoder::new(&body[..]), limit, "deflate"),
+        "deflate" => read(flate2::read::DeflateDecoder::new(&body[..]), limit, "deflate"),
         _ => Err(UnpackError::Unsupported(name)),
     }
+}
+
+/// Whether it opens with a header of zlib (RFC 1950, 2.2): the method is deflate and the check bits are right.
+fn is_zlib(body: &[u8]) -> bool {
+    matches!(body, [method, flags, ..] if method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
 }
 
 fn read(decoder: impl Read, limit: usize, name: &'static str) -> Result<bytes::Bytes, UnpackError> {
@@ -59,6 +67,13 @@ mod tests {
         let packed = zstd::encode_all(&b"hello"[..], 1).expect("memory can be written");
         assert_eq!(unpack(packed.into(), Some("zstd"), 10).expect("valid"), "hello");
         assert_eq!(unpack("hello".into(), None, 10).expect("valid"), "hello");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(b"hello").expect("memory can be written");
+        let zlib = zlib.finish().expect("memory can be written");
+        let bare = zlib[2..zlib.len() - 4].to_vec();
+        for (body, name) in [(zlib.clone(), "deflate"), (zlib, "zlib"), (bare, "Deflate")] {
+            assert_eq!(unpack(body.into(), Some(name), 10).expect("valid"), "hello", "{name}");
+        }
     }
 
     #[test]
@@ -69,6 +84,7 @@ mod tests {
     #[test]
     fn nonsense_is_named() {
         assert_eq!(unpack("hello".into(), Some("gzip"), 10), Err(UnpackError::Corrupt("gzip")));
+        assert_eq!(unpack("hello".into(), Some("deflate"), 10), Err(UnpackError::Corrupt("deflate")));
         assert!(matches!(unpack("x".into(), Some("br"), 10), Err(UnpackError::Unsupported(_))));
     }
 }

@@ -4,7 +4,8 @@
 //! trace. The way not taken: global statics, which two Apps in one test process would share.
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Every metric of a process.
@@ -15,7 +16,13 @@ pub struct Metrics {
     pub spans_accepted: IntCounterVec,
     /// Spans refused as bad, by door.
     pub spans_rejected: IntCounterVec,
-    /// Requests refused because too much waits.
+    /// Connections that are open, by door.
+    pub connections: IntGaugeVec,
+    /// Changes of the certificate's files, by what became of them.
+    pub tls_reloads: IntCounterVec,
+    /// When the certificate in force expires, in seconds since 1970; zero without TLS.
+    pub tls_expires: IntGauge,
+    /// Requests refused, by reason.
     pub requests_refused: IntCounterVec,
     /// Labels that came in.
     pub labels: IntCounterVec,
@@ -129,6 +136,13 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     made
 }
 
+fn connections(registry: &Registry) -> IntGaugeVec {
+    let opts = Opts::new("assize_connections", "Connections that are open");
+    let made = IntGaugeVec::new(opts, &["door"]).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
 fn rubric_changes(registry: &Registry) -> IntCounterVec {
     let help = "Changes of rubric files at run time";
     counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
@@ -149,6 +163,9 @@ impl Default for Metrics {
         Self {
             spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
+            connections: connections(&r),
+            tls_reloads: counters(&r, "assize_tls_reloads_total", "Changes of the certificate's files", &["result"]),
+            tls_expires: gauge(&r, "assize_tls_expires_seconds", "When the certificate in force expires"),
             requests_refused: counters(&r, "assize_requests_refused_total", "Requests refused", &["reason"]),
             labels: counters(&r, "assize_labels_total", "Labels that came in", &["door", "result"]),
             signals_dropped: counters(&r, "assize_signals_dropped_total", "Records accepted and dropped", &["signal"]),

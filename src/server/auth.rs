@@ -1,7 +1,8 @@
 //! Bearer tokens with scopes.
 //!
-//! A layer on the routes that need one; pages take a cookie in a token's place. Its rule: tokens are compared by their hashes, so the time it takes tells nothing; with
-//! none configured everybody is let in, which `config` allows on the loopback only. The way not taken: sessions, users.
+//! A layer on the routes that need one; pages take a cookie in a token's place. Its rule: the hash of what is given is compared
+//! with the hash of every token in constant time, so the time it takes tells neither a token nor which one fits; with none
+//! configured everybody is let in, which `config` allows on the loopback only. The way not taken: sessions, users.
 
 use super::problem::Problem;
 use super::{Shared, label_pages};
@@ -13,18 +14,32 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 /// Cookie of the pages.
 pub(super) const PAGE_COOKIE: &str = "assize_labels";
 
 /// Who may do what.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Guard {
-    tokens: Vec<(Vec<u8>, Vec<Scope>)>,
+    tokens: Vec<Known>,
 }
 
-fn digest(token: &str) -> Vec<u8> {
-    Sha256::digest(token.as_bytes()).to_vec()
+/// A token, by its hash.
+#[derive(Debug, Clone)]
+struct Known {
+    hash: [u8; 32],
+    scopes: Vec<Scope>,
+}
+
+impl Known {
+    fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }
 
 fn page_key(hash: &[u8]) -> String {
@@ -35,11 +50,14 @@ impl Guard {
     /// Takes the tokens from the environment.
     ///
     /// # Errors
-    /// When a configured token's variable is not set.
+    /// When a configured token's variable is not set, or its value cannot be a token.
     pub fn new(config: &Config, ambient: &Ambient) -> Result<Self, ConfigError> {
-        let tokens = config.server.tokens.iter();
-        let tokens = tokens.map(|t| Ok((digest(t.secret(ambient)?.expose_secret()), t.scopes.clone())));
-        Ok(Self { tokens: tokens.collect::<Result<_, ConfigError>>()? })
+        let secrets = config.server.secrets(ambient)?;
+        let known = |(secret, token): &(secrecy::SecretString, &crate::config::Token)| Known {
+            hash: digest(secret.expose_secret()),
+            scopes: token.scopes.clone(),
+        };
+        Ok(Self { tokens: secrets.iter().map(known).collect() })
     }
 
     /// Whether no token is configured.
@@ -56,9 +74,19 @@ impl Guard {
 
     /// Whether a cookie opens the pages.
     fn opens_pages(&self, key: &str) -> bool {
-        let labels = |scopes: &[Scope]| scopes.contains(&Scope::Label) || scopes.contains(&Scope::Admin);
-        let given = digest(key);
-        self.tokens.iter().any(|(hash, scopes)| labels(scopes) && digest(&page_key(hash)) == given)
+        let labels = self.tokens.iter().filter(|known| known.may(Scope::Label));
+        let fits = |known: &Known| page_key(&known.hash).as_bytes().ct_eq(key.as_bytes());
+        labels.fold(Choice::from(0), |any, known| any | fits(known)).into()
+    }
+
+    /// The token that was given; all are compared, whichever fits.
+    fn known(&self, token: &str) -> Option<&Known> {
+        let given = digest(token);
+        let mut found = u64::MAX;
+        for (number, known) in (0_u64..).zip(&self.tokens) {
+            found.conditional_assign(&number, known.hash.ct_eq(&given));
+        }
+        self.tokens.get(usize::try_from(found).ok()?)
     }
 
     /// `Ok` when the token allows it, else the status to answer with.
@@ -66,9 +94,8 @@ impl Guard {
         if self.is_open() {
             return Ok(());
         }
-        let given = digest(token.ok_or(StatusCode::UNAUTHORIZED)?);
-        let known = self.tokens.iter().find(|(hash, _)| *hash == given).ok_or(StatusCode::UNAUTHORIZED)?;
-        if known.1.contains(&scope) || known.1.contains(&Scope::Admin) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
+        let known = self.known(token.ok_or(StatusCode::UNAUTHORIZED)?).ok_or(StatusCode::UNAUTHORIZED)?;
+        if known.may(scope) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
     }
 }
 
@@ -147,27 +174,32 @@ pub(super) async fn require(State((shared, scope)): State<(Shared, Scope)>, requ
         Scope::Ingest => ingest_token(request.headers()),
         _ => bearer(request.headers()).map(str::to_owned),
     };
-    match shared.guard.check(token.as_deref(), scope) {
-        Ok(()) => next.run(request).await,
-        Err(StatusCode::FORBIDDEN) => {
-            Problem::new(StatusCode::FORBIDDEN, "the token does not have the scope that this needs").into_response()
-        }
-        Err(status) => {
-            let mut response = Problem::new(status, "send `Authorization: Bearer TOKEN`").into_response();
-            let scheme = header::HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            response
-        }
+    let Err(status) = shared.guard.check(token.as_deref(), scope) else {
+        return next.run(request).await;
+    };
+    let forbidden = status == StatusCode::FORBIDDEN;
+    let reason = if forbidden { "forbidden" } else { "unauthenticated" };
+    shared.app.bench.metrics.requests_refused.with_label_values(&[reason]).inc();
+    if forbidden {
+        return Problem::new(status, "the token does not have the scope that this needs").into_response();
     }
+    let mut response = Problem::new(status, "send `Authorization: Bearer TOKEN`").into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn guard(tokens: &[(&str, Scope)]) -> Guard {
+        let known = |(token, scope): &(&str, Scope)| Known { hash: digest(token), scopes: vec![*scope] };
+        Guard { tokens: tokens.iter().map(known).collect() }
+    }
+
     #[test]
     fn a_token_opens_its_scopes_only() {
-        let guard = Guard { tokens: vec![(digest("t"), vec![Scope::Ingest]), (digest("a"), vec![Scope::Admin])] };
+        let guard = guard(&[("t", Scope::Ingest), ("a", Scope::Admin)]);
         assert_eq!(guard.check(Some("t"), Scope::Ingest), Ok(()));
         assert_eq!(guard.check(Some("t"), Scope::Read), Err(StatusCode::FORBIDDEN));
         assert_eq!(guard.check(Some("x"), Scope::Ingest), Err(StatusCode::UNAUTHORIZED));
@@ -192,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_no_token_and_opens_pages_only() {
-        let guard = Guard { tokens: vec![(digest("l"), vec![Scope::Label]), (digest("r"), vec![Scope::Read])] };
+        let guard = guard(&[("l", Scope::Label), ("r", Scope::Read)]);
         let key = guard.page_key("l").expect("it has the scope");
         assert!(guard.opens_pages(&key) && !guard.opens_pages("l"));
         assert_eq!(guard.page_key("r"), None);

@@ -3,8 +3,9 @@
 //! Its rule: what an Agent answers is what these clients understand, so a tracer can be pointed at us by its address alone; spans
 //! without a model's work are counted and dropped. The way not taken: passing on to Datadog; who wants both runs the Agent.
 
-use super::Shared;
-use super::otlp::{Refusal, read_body, submit};
+use super::intake::submit;
+use super::problem::Problem;
+use super::{Shared, body};
 use crate::dialect::datadog::{decode_json, decode_msgpack};
 use crate::dialect::{DecodeError, Decoded};
 use crate::pipeline::ingest::{ids_are_usable, rows};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 pub(super) async fn llmobs(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     match take(&shared, &headers, body, |bytes| Ok((decode_json(bytes)?, 0))).await {
         Ok(_) => (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response(),
-        Err(refusal) => refusal.into_problem().into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -32,7 +33,7 @@ pub(super) async fn traces(State(shared): State<Shared>, headers: HeaderMap, bod
             shared.app.bench.metrics.signals_dropped.with_label_values(&["apm_spans"]).inc_by(dropped);
             axum::Json(json!({"rate_by_service": {}})).into_response()
         }
-        Err(refusal) => refusal.into_problem().into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -48,8 +49,8 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
     decode: impl FnOnce(&[u8]) -> Result<(Decoded, u64), DecodeError> + Send + 'static,
-) -> Result<u64, Refusal> {
-    let bytes = read_body(headers, body, shared.app.bench.config.server.body_bytes_max).await?;
+) -> Result<u64, Problem> {
+    let bytes = body::read(shared, headers, body).await?;
     let app = Arc::clone(&shared.app);
     let work = move || {
         let (decoded, dropped) = decode(&bytes)?;
@@ -62,9 +63,9 @@ async fn take(
         Ok(Ok(done)) => done,
         Ok(Err(error)) => {
             metrics.requests_refused.with_label_values(&["bad_body"]).inc();
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string()));
+            return Err(Problem::bad_request(error.to_string()));
         }
-        Err(_) => return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding the body failed")),
+        Err(_) => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "decoding the body failed")),
     };
     let count = rows.len() as u64;
     if count > 0 {

@@ -4,9 +4,8 @@
 //! since people write into them what they read. The way not taken: refusing all for one bad line.
 
 use super::native::{by_line, named};
-use super::otlp::{Refusal, read_body};
 use super::problem::Problem;
-use super::{Shared, read};
+use super::{Shared, body as bodies, read};
 use crate::dialect::labels;
 use crate::domain::label::{Label, Source, Untimed};
 use crate::pipeline::labels::{Book, import};
@@ -22,8 +21,7 @@ use serde_json::{Value, json};
 
 /// `POST /api/v1/labels`: one label, a list, or one a line.
 pub(super) async fn post(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
-    let limit = shared.app.bench.config.server.body_bytes_max;
-    let bytes = read_body(&headers, body, limit).await.map_err(Refusal::into_problem)?;
+    let bytes = bodies::read(&shared, &headers, body).await?;
     let lines = by_line(&headers);
     let drafts = cpu::run(move || labels::drafts(&bytes, lines))
         .await

@@ -4,7 +4,7 @@
 //! spans. The way not taken: refusing the whole file for one bad line.
 
 use super::Shared;
-use super::otlp::{read_body, submit};
+use super::intake::submit;
 use super::problem::Problem;
 use crate::dialect::{native, units};
 use crate::domain::span::Span;
@@ -78,8 +78,7 @@ pub(super) fn by_line(headers: &HeaderMap) -> bool {
 }
 
 async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, Problem> {
-    let limit = shared.app.bench.config.server.body_bytes_max;
-    let bytes = read_body(headers, body, limit).await.map_err(super::otlp::Refusal::into_problem)?;
+    let bytes = super::body::read(shared, headers, body).await?;
     let by_line = by_line(headers);
     let (book, now) = (Book::of(&shared.app.bench.rubrics.load()), shared.app.bench.clock.now());
     let app = Arc::clone(&shared.app);
@@ -98,7 +97,7 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Read, 
         return Err(Problem::bad_request(why));
     }
     let count = rows.len() as u64;
-    submit(shared, rows).await.map_err(super::otlp::Refusal::into_problem)?;
+    submit(shared, rows).await?;
     let metrics = &shared.app.bench.metrics;
     metrics.spans_accepted.with_label_values(&["native"]).inc_by(count);
     metrics.spans_rejected.with_label_values(&["native"]).inc_by(read.rejected.len() as u64);

@@ -5,8 +5,9 @@
 
 use super::Shared;
 use super::problem::Problem;
+use super::status::{Form, form, told};
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 
@@ -30,7 +31,16 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.app.bench.metrics.render()).into_response()
 }
 
-pub(super) async fn not_found(uri: Uri) -> Response {
+pub(super) async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
     let text = format!("there is nothing at {}; OTLP goes to /v1/traces, native JSON to /api/v1/traces", uri.path());
-    Problem::new(StatusCode::NOT_FOUND, text).into_response()
+    let problem = Problem::new(StatusCode::NOT_FOUND, text);
+    let response = problem.clone().into_response();
+    // A gRPC client takes an HTTP status for a broken connection.
+    if form(&headers) == Some(Form::Grpc) { told(Form::Grpc, &problem, response) } else { response }
+}
+
+/// `Allow` says which methods there are.
+pub(super) async fn not_allowed(uri: Uri) -> Response {
+    let text = format!("{} does not take this method; `Allow` says which it takes", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, text).into_response()
 }

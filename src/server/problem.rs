@@ -1,13 +1,14 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
-//! Used by every handler that is not OTLP. Its rule: the detail says what to do and never quotes a body.
+//! Used by every handler; `status` tells senders of OTLP the same in their form. Its rule: the detail says what to do and never
+//! quotes a body.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// A problem to answer with.
-#[derive(Debug)]
+/// A problem to answer with; the answer carries it, for layers that tell it in another form.
+#[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub status: StatusCode,
     pub detail: String,
@@ -41,6 +42,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

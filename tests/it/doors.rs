@@ -1,6 +1,8 @@
 //! OTLP and native JSON at the door: encodings, partial success, errors, logs and metrics, duplicates.
 
 use crate::support::{ANSWERED, Service, config, fixture_bytes, traces};
+use assize::config::{Ambient, Config, Scope, Token};
+use assize::server::Guard;
 use prost::Message;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -24,7 +26,11 @@ async fn every_encoding_of_a_capture_gives_the_same_traces() {
     let service = Service::start(config(&[ANSWERED])).await;
     let (pb, json) = (fixture_bytes("otel-genai-openai-span.pb"), fixture_bytes("otel-genai-openai-span.json"));
     let zstd = zstd::encode_all(&pb[..], 1).expect("memory can be written");
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(&pb).expect("memory can be written");
+    let zlib = zlib.finish().expect("memory can be written");
     for (kind, encoding, body) in [
+        ("application/protobuf", "deflate", zlib),
         ("application/x-protobuf", "identity", pb.clone()),
         ("application/x-protobuf", "gzip", gzip(&pb)),
         ("application/x-protobuf", "zstd", zstd),
@@ -104,6 +110,72 @@ async fn bad_bodies_are_a_400_with_a_status_in_the_requests_encoding() {
     let logs_on_the_wrong_path = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "x"}]}]}]}).to_string();
     let json_headers = [("content-type", "application/json")];
     assert_eq!(service.post("/v1/traces", &json_headers, logs_on_the_wrong_path).await.0, 400);
+}
+
+/// Status, headers and the code of the `google.rpc.Status` in the body, which has the form of the content type.
+async fn refusal(request: reqwest::RequestBuilder) -> (u16, reqwest::header::HeaderMap, i64) {
+    let response = request.send().await.expect("the service answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.expect("a body");
+    let code = match headers["content-type"].to_str().expect("text") {
+        "application/x-protobuf" | "application/protobuf" => Status::decode(&body[..]).expect("a Status").code.into(),
+        "application/json" => serde_json::from_slice::<Value>(&body).expect("JSON")["code"].as_i64().expect("a number"),
+        other => panic!("{other} is no form of OTLP"),
+    };
+    (status, headers, code)
+}
+
+#[tokio::test]
+async fn whatever_refuses_a_request_answers_in_its_form() {
+    let mut settings = config(&[ANSWERED]);
+    (settings.ingest.backlog_max, settings.server.body_bytes_max) = (0, 100_000);
+    let service = Service::start(settings).await;
+    let mut guarded = Config::default();
+    let token = |name: &str, scope| Token { name: name.to_owned(), token_env: name.to_owned(), scopes: vec![scope] };
+    guarded.server.tokens = vec![token("INGEST", Scope::Ingest), token("READ", Scope::Read)];
+    let ambient = Ambient::of(&[("INGEST", "in-secret"), ("READ", "read-secret")]);
+    let base = service.door(Guard::new(&guarded, &ambient).expect("both are set"), None).await;
+    let pb = fixture_bytes("otel-genai-openai-span.pb");
+    for kind in ["application/x-protobuf", "application/protobuf", "application/json"] {
+        let post = |token: &str, body: Vec<u8>| {
+            let request = service.http.post(format!("{base}/v1/traces")).header("content-type", kind);
+            request.bearer_auth(token).body(body)
+        };
+        let body = if kind == "application/json" { fixture_bytes("otel-genai-openai-span.json") } else { pb.clone() };
+        let (status, headers, code) = refusal(post("wrong", body.clone())).await;
+        assert_eq!((status, code, &headers["www-authenticate"]), (401, 16, &"Bearer".parse().expect("text")), "{kind}");
+        assert_eq!(headers["content-type"], kind, "an answer has the content type of its request");
+        let (status, _, code) = refusal(post("read-secret", body.clone())).await;
+        assert_eq!((status, code), (403, 7), "{kind}");
+        let (status, headers, code) = refusal(post("in-secret", body)).await;
+        assert_eq!((status, code, &headers["retry-after"]), (429, 8, &"5".parse().expect("text")), "{kind}");
+        let (status, headers, code) = refusal(post("in-secret", vec![b' '; 100_001])).await;
+        assert_eq!((status, code, headers.get("retry-after")), (413, 8, None), "{kind}");
+        let (status, headers, _) = refusal(post("in-secret", b"{\"x".to_vec())).await;
+        assert_eq!((status, headers.get("retry-after")), (400, None), "{kind}");
+        let put = service.http.put(format!("{base}/v1/traces")).header("content-type", kind).bearer_auth("in-secret");
+        let (status, headers, code) = refusal(put).await;
+        assert_eq!((status, code, &headers["allow"]), (405, 12, &"POST".parse().expect("text")), "{kind}");
+    }
+    // An empty message of protobuf is no bytes, and no bytes are an empty request.
+    let empty = service.http.post(format!("{base}/v1/traces")).header("content-type", "application/x-protobuf");
+    let empty = empty.bearer_auth("in-secret").send().await.expect("it answers");
+    assert_eq!((empty.status().as_u16(), empty.content_length()), (200, Some(0)));
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_given_up() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut settings = config(&[ANSWERED]);
+    settings.server.body_ms_max = 100;
+    let service = Service::start(settings).await;
+    let base = service.door(Guard::default(), None).await;
+    let mut stream = tokio::net::TcpStream::connect(base.trim_start_matches("http://")).await.expect("it listens");
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("it answers");
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }
 
 #[tokio::test]

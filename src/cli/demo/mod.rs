@@ -149,7 +149,8 @@ async fn show(
     database.store.migrate().await?;
     let app = App::build(config, database.store.clone(), Arc::new(SystemClock)).await?;
     let roles = Roles { ingest: true, work: true, export: true, watch: true, web: true };
-    super::serve::launch(&app, roles, Guard::default(), listener, life);
+    let doors = super::serve::Doors { http: listener, grpc: None, tls: None };
+    super::serve::launch(&app, roles, Guard::default(), doors, life);
     let base = format!("http://{address}");
     let sent = if args.traces.is_empty() { send_corpus(&base).await? } else { send_files(&base, &args.traces).await? };
     let seconds = wait(&app, sent, life).await?;

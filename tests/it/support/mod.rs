@@ -14,7 +14,7 @@ use assize::domain::verdict::Verdict;
 use assize::llm::sim::{Faults, Sim};
 use assize::pipeline::{self, Roles, ingest::Inbox};
 use assize::runtime::lifecycle::Lifecycle;
-use assize::server::{self, Guard};
+use assize::server::{self, Door, Guard, Tls};
 use assize::store::Store;
 use assize::store::cluster::{Cluster, fresh_database};
 use assize::store::verdicts::VerdictFilter;
@@ -164,6 +164,16 @@ impl Service {
         pipeline::start(&app, Roles { ingest: true, work: true, export: true, watch: true, web: true }, &life);
         let http = assize::runtime::http::client(PATIENCE).expect("an HTTP client");
         Self { app, base, http, life }
+    }
+
+    /// Opens a door of the program's own kind, beside the one of the tests; gives its base URL.
+    pub async fn door(&self, guard: Guard, tls: Option<Arc<Tls>>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it has an address");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let router = server::router(&self.app, Some(Inbox::start(&self.app, &self.life)), true, guard);
+        server::serve(&self.app, Door { name: "test", listener, router, tls }, &self.life);
+        format!("{scheme}://{address}")
     }
 
     /// Sends a body and gives status and answer.

@@ -1,7 +1,7 @@
 //! The real program as a process that can be killed.
 
 use super::eventually;
-use assize::config::Config;
+use assize::config::{Config, GrpcListen};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -31,6 +31,7 @@ impl Program {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let mut config = config.clone();
         config.server.listen = ([127, 0, 0, 1], port).into();
+        config.server.grpc_listen = GrpcListen::Off;
         let file = dir.join("assize.toml");
         // A header's value is not shown; the one that a test looks for in the logs is put back.
         let text = config.redacted().replace("\"***\"", "\"swordfish-header\"");
