@@ -58,6 +58,9 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     if let Some(dir) = database.private_dir() {
         tracing::info!(dir = %dir.display(), "no DATABASE_URL: using a private Postgres, kept between runs");
     }
+    if database.is_shared {
+        tracing::warn!("using the private Postgres of another assize process; it goes when that process stops");
+    }
     let started = start(&args, config, &database, guard, listener).await;
     let life = match started {
         Ok(life) => life,

@@ -7,6 +7,7 @@ use super::keys::{self, Key, Kind};
 use super::yaml::{self, Node};
 use crate::checks::check_options;
 use crate::config::nearest::{self, nearest};
+use crate::domain::alert_rule::rate_per_month;
 use crate::domain::rubric::{CheckKind, CheckOptions};
 use std::ops::Range;
 
@@ -47,9 +48,21 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
                 check(one, each, &format!("{name}.{}", key.name), found);
             }
         }
+        (Kind::Names(names, each), yaml::Kind::Map(pairs)) => {
+            slips(pairs, &names(), name, found);
+            for (key, one) in pairs {
+                check(one, each, &format!("{name}.{}", key.name), found);
+            }
+        }
+        (Kind::Rate, yaml::Kind::Text(text)) => {
+            if let Err(why) = rate_per_month(text) {
+                found.push(Problem::at(node.span.clone(), why));
+            }
+        }
+        (Kind::Rate, _) => found.push(wrong("a rate").help(format!("write it as `{name}: 1 per month`"))),
         (Kind::Section(keys), yaml::Kind::Map(_)) => section(node, keys, name, found),
         (Kind::Tagged(variants), yaml::Kind::Map(_)) => tagged(node, variants, name, found),
-        (Kind::Map(_) | Kind::Section(_), _) => {
+        (Kind::Map(_) | Kind::Names(..) | Kind::Section(_), _) => {
             found.push(wrong("a mapping").help(format!("write it as `{name}: {{key: value}}`")));
         }
         (Kind::Tagged(variants), _) => {
@@ -63,6 +76,22 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
             None => found.push(wrong(&kinds.iter().map(words).collect::<Vec<_>>().join(" or "))),
         },
         (Kind::Check, _) => one_check(node, found),
+    }
+}
+
+/// Letters in which a name may differ from a known one to be taken for a slip of the pen.
+const SLIPS_MAX: usize = 2;
+
+/// Keys that are free, but nearly one of the known ones.
+fn slips(pairs: &[(yaml::Key, Node)], known: &[&str], name: &str, found: &mut Vec<Problem>) {
+    for (key, _) in
+        pairs.iter().filter(|(key, _)| !known.contains(&key.name.as_str()) && key.name.len() > SLIPS_MAX + 1)
+    {
+        let far = |other: &&&str| strsim::damerau_levenshtein(&key.name, other);
+        let Some(best) = known.iter().min_by_key(far).filter(|best| far(best) <= SLIPS_MAX) else { continue };
+        let text = format!("`{name}` has no `{}`", short(&key.name));
+        let else_ = if name == "trace" { "; if it is a tag, put it under `tags`" } else { "" };
+        found.push(Problem::at(key.span.clone(), text).help(format!("did you mean `{best}`?{else_}")));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a form cannot say: whether the values of a file make sense together.
 //!
-//! Called by `parse` once the form is right. Its rule: what could never judge, or could never hold, is an error; what is
+//! Called by `parse` for what has the right form (`sound`), with the whole document for places. Its rule: what could never judge, or could never hold, is an error; what is
 //! merely odd is for `lint`. The way not taken: finding it out when the first trace is judged.
 
 use super::error::Problem;
@@ -14,8 +14,12 @@ use std::ops::Range;
 type Found = Vec<Problem>;
 
 /// Notes everything without sense.
-pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option<&str>), found: &mut Found) {
-    let (checks, prompt) = decided;
+pub(super) fn check(
+    file: &File,
+    (document, sound): (&Node, &Node),
+    (checks, prompt): (&[CheckSpec], Option<&str>),
+    found: &mut Found,
+) {
     let at = |path: &[&str]| document.at(path).span.clone();
     if document.get("evaluates").is_some_and(|node| node.text() != Some("trace")) {
         let problem = Problem::at(at(&["evaluates"]), "spans and sessions are not judged so far");
@@ -31,7 +35,7 @@ pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option
                 Problem::at(at(&["prompt"]), "a prompt needs a `panel`").help("`panel: default` is the usual one"),
             );
         }
-        (None, false) if checks.is_empty() => {
+        (None, false) if checks.is_empty() && (sound.get("checks").is_some() || document.get("checks").is_none()) => {
             let text = "the rubric has neither `checks` nor a `panel`, so nothing could decide it";
             found.push(Problem::at(key(document, "name"), text).help("add `checks:`, or `panel:` and `prompt:`"));
         }
@@ -39,12 +43,13 @@ pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option
     }
     asking(file, document, found);
     output(&file.output, document, found);
-    if let Some(prompt) = prompt {
+    let output_is_known = sound.get("output").is_some() || document.get("output").is_none();
+    if let Some(prompt) = prompt.filter(|_| output_is_known) {
         claims(prompt, &file.output, at(&["prompt"]), found);
     }
     limits(checks, document, found);
-    if let Some(problem) = file.alert.problem() {
-        found.push(Problem::at(document.at(&["alert"]).span.clone(), problem));
+    for (key, problem) in file.alert.problems() {
+        found.push(Problem::at(at(&["alert", key]), problem));
     }
     for (n, example) in file.examples.iter().enumerate() {
         let place = at(&["examples", &n.to_string(), "verdict"]);
