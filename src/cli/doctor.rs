@@ -186,8 +186,13 @@ async fn rubrics(config: &Config, findings: &mut Findings) {
         Ok(bench) => bench,
         Err(error) => return findings.say("rubrics", false, error.to_string()),
     };
+    let catalog = bench.rubrics.load_full();
+    let names: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
+    for why in config.unmatched_rubrics(&names) {
+        findings.say("configuration", false, why);
+    }
     let running = running_states(config).await;
-    for (name, entry) in bench.rubrics.load().entries() {
+    for (name, entry) in catalog.entries() {
         let version = entry.judging.as_ref().map(|rubric| rubric.version.clone());
         let here = entry.state.why().unwrap_or_else(|| format!("active, {}", version.unwrap_or_default()));
         let (ok, detail) = match running.get(name).map(String::as_str) {

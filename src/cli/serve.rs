@@ -108,7 +108,12 @@ async fn start(
     let life = Lifecycle::default();
     launch(&app, roles, guard, listener, &life);
     let sinks = app.sink_names().join(", ");
-    let rubrics = app.bench.rubrics.load().active().len();
+    let catalog = app.bench.rubrics.load_full();
+    let names: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
+    for why in app.bench.config.unmatched_rubrics(&names) {
+        tracing::warn!("{why}");
+    }
+    let rubrics = catalog.active().len();
     let listen = app.bench.config.server.listen;
     tracing::info!(%listen, rubrics, judges = app.bench.judges.all().count(), sinks, "serving");
     if open {

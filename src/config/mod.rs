@@ -13,6 +13,7 @@ mod ingest;
 mod judges;
 pub mod nearest;
 mod redaction;
+mod rubric_names;
 mod sampling;
 mod server;
 mod watch;

@@ -10,7 +10,7 @@ use super::evaluate::{Preview, preview, run_checks};
 use super::{offline, sample};
 use crate::app::Bench;
 use crate::domain::policy::SampleDecision;
-use crate::domain::rubric::Rubric;
+use crate::domain::rubric::{Combine, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::{CheckResult, Outcome, Verdict};
 use crate::judge::hide::without_content;
@@ -34,6 +34,10 @@ pub struct Foreseen {
     pub checks: Vec<CheckResult>,
     /// The check that decides by itself, and whether the rubric passes by it.
     pub decided_by_check: Option<(String, bool)>,
+    /// How votes become one score.
+    pub combine: Combine,
+    /// The score from which on it passes.
+    pub pass: f64,
     /// What the judges would be asked.
     pub asked: Vec<Asked>,
     /// The verdict, where checks decide or judges were asked.
@@ -75,6 +79,8 @@ pub async fn foresee(
         why: None,
         checks: Vec::new(),
         decided_by_check: None,
+        combine: rubric.combine,
+        pass: rubric.pass,
         asked: Vec::new(),
         verdict: None,
     };

@@ -54,6 +54,13 @@ impl Parsed {
         let place = self.document.at(&["tests", &number.to_string(), "trace"]).span.clone();
         Problem::warning(place, message).help("the form is native JSON, see docs/ingest.md")
     }
+
+    /// Something odd about a judge of the panel.
+    #[must_use]
+    pub fn about_judge(&self, number: usize, message: String, help: String) -> Problem {
+        let place = self.document.at(&["panel", &number.to_string()]).span.clone();
+        Problem::warning(place, message).help(help)
+    }
 }
 
 /// A trace, and the verdict that the rubric must give it.

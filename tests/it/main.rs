@@ -14,6 +14,7 @@ mod commands;
 mod datadog;
 mod datadog_as_code;
 mod doors;
+mod eval;
 mod faults;
 mod held_up;
 mod invariants;

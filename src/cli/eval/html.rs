@@ -50,7 +50,7 @@ pub(super) fn of(report: &Report) -> String {
                 @for (name, summary) in &report.summaries { (rubric(report, name, summary)) }
                 footer.dim {
                     "Made by assize " (env!("CARGO_PKG_VERSION")) ". Intervals are of 95 %. "
-                    @if !report.show_content { "Reasons, questions and answers are left out; --show-content shows them." }
+                    @if !report.show_content { "Reasons are the judges' own words; questions and answers are left out, --show-content shows them." }
                 }
             }
         }
@@ -139,7 +139,7 @@ fn rubric(report: &Report, name: &str, summary: &Summary) -> Markup {
                     dt { "cost" } dd { (format!("{:.4} USD", summary.cost_usd)) }
                 }
             }
-            @if let Some(p) = report.baseline.as_ref().and_then(|(_, by)| by.get(name)).filter(|p| !p.flips.is_empty()) { (flips(report, p)) }
+            @if let Some(p) = report.baseline.as_ref().and_then(|(_, by)| by.get(name)).filter(|p| !p.flips.is_empty()) { (flips(p)) }
             @if worst.is_empty() { @if summary.n > 0 { p.dim { "No answer fails." } } }
             @else {
                 h3 { @if failed > worst.len() { "The worst " (worst.len()) " of " (failed) " that fail" } @else { (failed) " fail" @if failed == 1 { "s" } } }
@@ -149,19 +149,19 @@ fn rubric(report: &Report, name: &str, summary: &Summary) -> Markup {
     }
 }
 
-fn flips(report: &Report, paired: &Paired) -> Markup {
+fn flips(paired: &Paired) -> Markup {
     let (fail, pass) = turned(paired);
     html! {
         details {
             summary { "Against the baseline " (fail) " now fail and " (pass) " now pass" }
             div.wide { table {
-                thead { tr { th { "trace" } th { "before" } th { "now" } @if report.show_content { th { "why" } } } }
+                thead { tr { th { "trace" } th { "before" } th { "now" } th { "why" } } }
                 tbody { @for flip in paired.flips.iter().take(TURNED_MAX) {
                     tr {
                         td { code { (flip.trace_id) } }
                         td { (word(!flip.passes)) (format!(" {:.2}", flip.scores.0)) }
                         td { (word(flip.passes)) (format!(" {:.2}", flip.scores.1)) }
-                        @if report.show_content { td { (flip.explanation) } }
+                        td { (flip.explanation) }
                     }
                 } }
             } }
@@ -178,7 +178,7 @@ fn example(report: &Report, verdict: &Verdict) -> Markup {
     html! {
         li {
             div { code { (verdict.trace_id) } " " span.dim { (said_of(verdict)) } }
-            @if let Some(why) = report.reason(verdict) { p.why { (cut(why)) } }
+            @if !verdict.explanation.is_empty() { p.why { (cut(&verdict.explanation)) } }
             @if let Some((question, answer)) = report.texts.get(&verdict.trace_id) {
                 details {
                     summary { "question and answer" }

@@ -79,6 +79,11 @@ fn tell_foreseen(out: &mut String, foreseen: &Foreseen, in_full: bool) {
         let word = if *passed { "passes" } else { "fails" };
         line(format!("      check {check} decides: the rubric {word} and no judge is asked"));
     }
+    if !foreseen.asked.is_empty() {
+        let combine = serde_json::to_value(foreseen.combine).unwrap_or_default();
+        let how = combine.as_str().unwrap_or_default();
+        line(format!("      votes are combined by {how}; it passes from {} on", foreseen.pass));
+    }
     for asked in &foreseen.asked {
         for name in &asked.unknown {
             line(format!("      judge {name} is not configured; add [judges.{name}]"));
