@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:\n  assize eval traces.jsonl --judge sim --out verdicts.jsonl\n  \
     assize eval 'exports/**/*.pb' more.jsonl --only faithfulness --min faithfulness=0.9 --confident\n  \
     assize eval traces.jsonl --only check:json_validity\n  \
@@ -191,8 +192,13 @@ impl Work<'_> {
     async fn judge(&self, mut out: Out, mut done: Done) -> anyhow::Result<Vec<Verdict>> {
         let open: Vec<usize> = (0..self.asked.len()).filter(|n| !done.contains_key(&self.prints[*n])).collect();
         let mut progress = Progress::new(open.len(), "verdicts");
-        let one = |n: usize| async move { (n, self.one(n).await) };
-        let mut made = stream::iter(open).map(one).buffer_unordered(self.at_once);
+        // Redacted once for all its rubrics, and only when its turn comes.
+        let whole = open.chunk_by(|a, b| self.asked[*a].0 == self.asked[*b].0).flat_map(|group| {
+            let trace = offline::stored(self.bench, &self.traces[self.asked[group[0]].0]);
+            group.iter().map(move |n| (*n, Arc::clone(&trace)))
+        });
+        let one = |(n, trace): (usize, Arc<Trace>)| async move { (n, self.one(n, &trace).await) };
+        let mut made = stream::iter(whole).map(one).buffer_unordered(self.at_once);
         while let Some((n, verdict)) = made.next().await {
             out.add(&verdict, &self.prints[n])?;
             progress.one(verdict.cost_usd);
@@ -206,10 +212,8 @@ impl Work<'_> {
         Ok(pairs.into_iter().map(|(verdict, _)| verdict.clone()).collect())
     }
 
-    async fn one(&self, n: usize) -> Verdict {
-        let (at, rubric) = self.asked[n];
-        let trace = offline::stored(self.bench, &self.traces[at]);
-        let mut verdict = offline::judge_stored(self.bench, rubric, &trace).await;
+    async fn one(&self, n: usize, trace: &Arc<Trace>) -> Verdict {
+        let mut verdict = offline::judge_stored(self.bench, self.asked[n].1, trace).await;
         if verdict.rubric.starts_with("check:") {
             // A check by itself passes by its own finding, not by a rubric's mark.
             let found = verdict.checks.first().map(|c| c.finding);

@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn a_word_that_is_none_of_those_allowed_is_told_with_them() {
+        let error = load("[[budgets]]\nname = \"a\"\nper = \"user\"\nusd_per_day = 1.0\n").expect_err("unknown word");
+        let error = error.to_string();
+        for word in ["line 3", "`user`", "`all`", "`rubric`", "`feature`", "`tenant`"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let error = load("[[budgets]]\nname = \"a\"\nper = \"tenantt\"\n").expect_err("unknown word").to_string();
+        assert!(error.contains("did you mean `tenant`"), "{error}");
+    }
+
+    #[test]
     fn a_rate_out_of_range_names_the_key() {
         let error = load("[sampling]\ndefault_rate = 1.5\n").expect_err("out of range").to_string();
         assert!(error.contains("sampling.default_rate"), "{error}");

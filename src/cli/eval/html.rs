@@ -78,7 +78,8 @@ fn overview(report: &Report) -> Markup {
         .filter(|(_, p)| p.n > 0)
         .map(|(name, p)| (name.clone(), p.pass_rates.0))
         .collect();
-    let limits = report.gates.iter().filter(|g| g.kind == "min").map(|g| (g.rubric.clone(), g.limit)).collect();
+    let limits: BTreeMap<String, f64> =
+        report.gates.iter().filter(|g| g.kind == "min").map(|g| (g.rubric.clone(), g.limit)).collect();
     html! {
         section {
             h2 { "Pass rates" }
@@ -86,7 +87,7 @@ fn overview(report: &Report) -> Markup {
             p.legend {
                 span.key { i.dot {} "estimate with its 95 % interval" }
                 @if !before.is_empty() { span.key { i.ring {} "before" } }
-                @if !report.gates.is_empty() { span.key { i.bar {} "gate" } }
+                @if !limits.is_empty() { span.key { i.bar {} "gate" } }
             }
             div.wide { table {
                 thead { tr { th { "rubric" } th { "passed (95 %)" } th { "mean score (95 %)" } th.n { "scored" } th { "other outcomes" } th.n { "USD" } } }
@@ -110,7 +111,7 @@ fn against(name: &str, by: &BTreeMap<String, Paired>) -> Markup {
                         td { a href=(format!("#{rubric}")) { (rubric) } }
                         td.n { (p.n) }
                         td { (format!("{:.1} % → {:.1} %", p.pass_rates.0 * 100.0, p.pass_rates.1 * 100.0)) }
-                        td { (points(p)) }
+                        td { (points(p, " points")) }
                         td.n { (p.passed.map_or_else(String::new, |c| format!("{:.3}", c.p_value))) }
                         td { (score_change(p)) }
                         td { span class=(finding(p).split(' ').next().unwrap_or_default()) { (finding(p)) } @if !unmatched(p).is_empty() { div.dim { (unmatched(p)) } } }

@@ -52,7 +52,13 @@ fn compared(report: &Report, line: &mut impl FnMut(String)) {
         let (fail, pass) = turned(p);
         let mut told = vec![finding(p).to_owned(), unmatched(p)];
         told.retain(|text| !text.is_empty());
-        line(format!("| {} | {} | {} | {fail} | {pass} | {} |", cell(rubric), p.n, points(p), told.join("; ")));
+        line(format!(
+            "| {} | {} | {} | {fail} | {pass} | {} |",
+            cell(rubric),
+            p.n,
+            points(p, " points"),
+            told.join("; ")
+        ));
     }
     let flips: Vec<_> = by.iter().flat_map(|(rubric, p)| p.flips.iter().map(move |flip| (rubric, flip))).collect();
     if flips.is_empty() {

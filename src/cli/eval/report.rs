@@ -69,12 +69,12 @@ pub(super) fn others(summary: &Summary) -> String {
     others.map(|(outcome, n)| format!("{n} {outcome}")).collect::<Vec<_>>().join(", ")
 }
 
-/// A change of the share that passes, in points, with its interval.
-pub(super) fn points(paired: &Paired) -> String {
+/// A change of the share that passes, in points, with its interval; `unit` stands behind the number.
+pub(super) fn points(paired: &Paired, unit: &str) -> String {
     let Some(c) = paired.passed else { return "nothing to compare".to_owned() };
     let zero = |x: f64| if x.abs() < 5e-4 { 0.0 } else { x * 100.0 };
     let (by, low, high) = (zero(c.difference), zero(c.interval.low), zero(c.interval.high));
-    format!("{by:+.1} points ({low:+.1} to {high:+.1})")
+    format!("{by:+.1}{unit} ({low:+.1} to {high:+.1})")
 }
 
 /// What follows from a comparison.
@@ -134,7 +134,7 @@ impl Report {
                     rubric.clone(),
                     p.n.to_string(),
                     format!("{} → {}", table::percent(p.pass_rates.0), table::percent(p.pass_rates.1)),
-                    points(p),
+                    points(p, ""),
                     p.passed.map_or_else(String::new, |c| format!("{:.3}", c.p_value)),
                     score_change(p),
                     format!("{fail} fail, {pass} pass"),
@@ -146,7 +146,7 @@ impl Report {
                         .join("; "),
                 ]
             });
-            let header = ["rubric", "pairs", "passed", "change (95 %)", "p", "mean score", "now", ""];
+            let header = ["rubric", "pairs", "passed", "points (95 %)", "p", "mean score", "now", ""];
             let compared = table::render(&header, rows.collect());
             write!(out, "\n\nAgainst {name}, on the traces that both have scored:\n{compared}")
                 .expect("a String can be written");

@@ -123,6 +123,7 @@ fn tell(out: &mut String, story: &Explanation, rubric: Option<&str>, nothing_els
         "unknown" => {
             line("never seen here, or left out by sampling more than a day ago".to_owned());
             line(format!("it would be {} by the default rule: {draw}", if s.kept { "kept" } else { "left out" }));
+            line("what rubrics would say of it: assize explain ID --trace-file FILE".to_owned());
         }
         "open" => {
             let due = story.due_at.map_or_else(String::new, |d| format!(", assembled at {d} unless more comes"));
