@@ -83,7 +83,7 @@ fn summary(verdicts: &[&Verdict]) -> Summary {
         }
     }
     made.n = scores.len();
-    made.mean = mean(&scores);
+    made.mean = mean(&scores).map(|mean| resampled(mean, &scores));
     made.pass_rate = mean(&passes);
     made
 }
@@ -95,6 +95,19 @@ fn mean(items: &[(f64, f64)]) -> Option<Mean> {
     let interval = survey.rate_interval(Level::P95).ok()?;
     let (value, standard_error) = (survey.estimate.value, survey.estimate.standard_error);
     Some(Mean { value, standard_error, lower: interval.low, upper: interval.high })
+}
+
+/// A mean score with the bootstrap's interval, which knows how the scores lie; where all had the same chance to be judged.
+fn resampled(mean: Mean, items: &[(f64, f64)]) -> Mean {
+    let alike = items.windows(2).all(|pair| pair[0].1.to_bits() == pair[1].1.to_bits());
+    let scores: Vec<f64> = items.iter().map(|(score, _)| *score).collect();
+    match bootstrap::mean_interval(&scores, Level::P95) {
+        Ok(interval) if alike => {
+            let interval = interval.within(0.0, 1.0);
+            Mean { lower: interval.low, upper: interval.high, ..mean }
+        }
+        _ => mean,
+    }
 }
 
 /// A trace whose verdict has turned.

@@ -79,19 +79,15 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
     }
 }
 
-/// Letters in which a name may differ from a known one to be taken for a slip of the pen.
-const SLIPS_MAX: usize = 2;
-
-/// Keys that are free, but nearly one of the known ones.
+/// Keys that are free, but nearly one of the known ones: a third of their letters differ at most, and no more than two.
 fn slips(pairs: &[(yaml::Key, Node)], known: &[&str], name: &str, found: &mut Vec<Problem>) {
-    for (key, _) in
-        pairs.iter().filter(|(key, _)| !known.contains(&key.name.as_str()) && key.name.len() > SLIPS_MAX + 1)
-    {
-        let far = |other: &&&str| strsim::damerau_levenshtein(&key.name, other);
-        let Some(best) = known.iter().min_by_key(far).filter(|best| far(best) <= SLIPS_MAX) else { continue };
+    for (key, _) in pairs.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+        let far = |other: &str| strsim::damerau_levenshtein(&key.name, other);
+        let most = (key.name.chars().count() / 3).min(2);
+        let Some(best) = known.iter().min_by_key(|other| far(other)).filter(|best| far(best) <= most) else { continue };
         let text = format!("`{name}` has no `{}`", short(&key.name));
-        let else_ = if name == "trace" { "; if it is a tag, put it under `tags`" } else { "" };
-        found.push(Problem::at(key.span.clone(), text).help(format!("did you mean `{best}`?{else_}")));
+        let otherwise = if name == "trace" { " If it is a tag, put it under `tags`" } else { "" };
+        found.push(Problem::at(key.span.clone(), text).help(format!("did you mean `{best}`?{otherwise}")));
     }
 }
 

@@ -124,7 +124,7 @@ fn pass_rule(rubric: &Rubric, document: &Node, found: &mut Found) {
         say("every answer passes, because no score is below 0", "set `pass` above 0");
         return;
     }
-    if rubric.panel.is_empty() {
+    if rubric.prompt.is_none() {
         contradicting_limits(rubric, document, found);
         return;
     }

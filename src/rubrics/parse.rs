@@ -440,8 +440,8 @@ mod tests {
             ("6:", "is no rate"),
             ("8:13", "did you mean `answer`"),
             ("10:5", "did you mean `reason`"),
-            ("12:13", "did you mean `output`"),
-            ("12:48", "did you mean `passed`"),
+            ("12:14", "did you mean `output`"),
+            ("12:47", "did you mean `passed`"),
         ] {
             let there = format!("rubrics/x.yaml:{place}");
             assert!(told.iter().any(|t| t.starts_with(&there) && t.contains(word)), "{place} {word}: {told:#?}");

@@ -1,4 +1,4 @@
-//! The mean of paired differences of scores, with an interval that needs no normal distribution.
+//! The interval of a mean of scores, or of paired differences of scores, that needs no normal distribution.
 //!
 //! For `pipeline::runs`. The interval is the bootstrap's BCa: percentiles of resampled means, shifted by the bias z0 and the
 //! acceleration a = sum (m - m_i)^3 / (6 (sum (m - m_i)^2)^1.5) over the means m_i without item i (Efron & Tibshirani, An
@@ -16,21 +16,21 @@ use std::f64::consts::SQRT_2;
 const RESAMPLES: usize = 4_000;
 
 /// From this many items on the mean is as good as normal, and resampling only takes time.
-const ITEMS_MAX: usize = 5_000;
+const ITEMS_MAX: usize = 1_000;
 
-/// The interval of the mean of differences of scores in [0,1]. Where all are alike there is nothing to resample: then it
-/// reaches as far as the share of traces that may differ from all those seen, 1 - alpha^(1/n).
+/// The interval of the mean of scores in [0,1] or of their differences. Where all are alike there is nothing to resample: then
+/// it reaches as far as the share of traces that may differ from all those seen, 1 - alpha^(1/n).
 ///
 /// # Errors
 /// Without items, and when one is not finite.
-pub fn mean_interval(differences: &[f64], level: Level) -> Result<Interval, Refusal> {
-    at_least("items", differences.len(), 1)?;
-    for (at, difference) in differences.iter().enumerate() {
-        finite("difference of scores", at, *difference)?;
+pub fn mean_interval(values: &[f64], level: Level) -> Result<Interval, Refusal> {
+    at_least("items", values.len(), 1)?;
+    for (at, value) in values.iter().enumerate() {
+        finite("score or difference", at, *value)?;
     }
-    let n = differences.len();
-    let mean = differences.iter().sum::<f64>() / n as f64;
-    let spread: f64 = differences.iter().map(|d| (d - mean).powi(2)).sum();
+    let n = values.len();
+    let mean = values.iter().sum::<f64>() / n as f64;
+    let spread: f64 = values.iter().map(|d| (d - mean).powi(2)).sum();
     if spread <= f64::EPSILON * n as f64 {
         let unseen = 1.0 - level.alpha().powf(1.0 / n as f64);
         return Ok(Interval::around(mean, unseen).within(-1.0, 1.0));
@@ -39,12 +39,12 @@ pub fn mean_interval(differences: &[f64], level: Level) -> Result<Interval, Refu
         let error = (spread / (n as f64 - 1.0)).sqrt() / (n as f64).sqrt();
         return Ok(Interval::around(mean, level.z() * error).within(-1.0, 1.0));
     }
-    let means = resampled(differences);
+    let means = resampled(values);
     // Half of the ties, since sums of few values meet the mean exactly.
     let share = |f: &dyn Fn(f64) -> bool| means.iter().filter(|m| f(**m)).count() as f64 / means.len() as f64;
     let below = share(&|m| m < mean) + share(&|m| m.to_bits() == mean.to_bits()) / 2.0;
     let bias = quantile(below.clamp(0.5 / RESAMPLES as f64, 1.0 - 0.5 / RESAMPLES as f64));
-    let acceleration = differences.iter().map(|d| (d - mean).powi(3)).sum::<f64>() / (6.0 * spread.powf(1.5));
+    let acceleration = values.iter().map(|d| (d - mean).powi(3)).sum::<f64>() / (6.0 * spread.powf(1.5));
     let end = |p: f64| {
         let z = bias + quantile(p);
         at_share(&means, below_normal(bias + z / (1.0 - acceleration * z)))

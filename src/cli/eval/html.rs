@@ -89,7 +89,7 @@ fn overview(report: &Report) -> Markup {
                 @if !before.is_empty() { span.key { i.ring {} "before" } }
                 @if !limits.is_empty() { span.key { i.bar {} "gate" } }
             }
-            div.wide { table {
+            div.wide { table.numbers {
                 thead { tr { th { "rubric" } th { "passed (95 %)" } th { "mean score (95 %)" } th.n { "scored" } th { "other outcomes" } th.n { "USD" } } }
                 tbody { @for (name, s) in &report.summaries {
                     tr { td { a href=(format!("#{name}")) { (name) } } td { (percentages(s.pass_rate)) } td { (scores(s.mean)) } td.n { (s.n) } td { (others(s)) } td.n { (format!("{:.4}", s.cost_usd)) } }
@@ -104,7 +104,7 @@ fn against(name: &str, by: &BTreeMap<String, Paired>) -> Markup {
         section {
             h2 { "Against " (name) }
             p.dim { "On the traces that both runs have scored. Change of the share that passes: interval of Bonett and Price, p of McNemar's test; of the mean score: bootstrap." }
-            div.wide { table {
+            div.wide { table.numbers {
                 thead { tr { th { "rubric" } th.n { "pairs" } th { "passed" } th { "change" } th.n { "p" } th { "mean score" } th { "" } } }
                 tbody { @for (rubric, p) in by {
                     tr {

@@ -20,8 +20,20 @@ const BINS: usize = 20;
 /// Characters of a rubric's name beside its row.
 const NAME_MAX: usize = 28;
 
-fn x(share: f64) -> String {
-    format!("{:.1}", SCALE.0 + share * (SCALE.1 - SCALE.0))
+/// The scale of the pass rates: from 0, or from 50 % where all are above it.
+#[derive(Clone, Copy)]
+struct Axis {
+    low: f64,
+}
+
+impl Axis {
+    fn x(self, share: f64) -> String {
+        at(SCALE.0 + (share - self.low) / (1.0 - self.low) * (SCALE.1 - SCALE.0))
+    }
+
+    fn ticks(self) -> Vec<f64> {
+        (0..=5_u8).map(|n| self.low + f64::from(n) / 5.0 * (1.0 - self.low)).collect()
+    }
 }
 
 /// A place or size in units of the drawing.
@@ -44,11 +56,14 @@ pub(super) fn pass_rates(
     gates: &BTreeMap<String, f64>,
 ) -> Markup {
     let rows: Vec<(&String, &Summary)> = summaries.iter().filter(|(_, s)| s.pass_rate.is_some()).collect();
+    let lowest = rows.iter().filter_map(|(_, s)| s.pass_rate).map(|rate| rate.lower);
+    let lowest = lowest.chain(before.values().copied()).chain(gates.values().copied()).fold(1.0, f64::min);
+    let axis = Axis { low: if lowest >= 0.5 { 0.5 } else { 0.0 } };
+    let x = |share: f64| axis.x(share);
     let bottom = rows.len() as f64 * ROW + 8.0;
     html! {
         svg viewBox=(format!("0 0 760 {:.0}", bottom + 22.0)) role="img" aria-label="Pass rates with their 95 % intervals" {
-            @for tick in 0..=4_u8 {
-                @let share = f64::from(tick) / 4.0;
+            @for share in axis.ticks() {
                 line.grid x1=(x(share)) x2=(x(share)) y1="4" y2=(at(bottom)) {}
                 text.tick x=(x(share)) y=(at(bottom + 15.0)) text-anchor="middle" { (format!("{:.0} %", share * 100.0)) }
             }
