@@ -97,12 +97,13 @@ fn mean(items: &[(f64, f64)]) -> Option<Mean> {
     Some(Mean { value, standard_error, lower: interval.low, upper: interval.high })
 }
 
-/// A mean score with the bootstrap's interval, which knows how the scores lie; where all had the same chance to be judged.
+/// A mean score with the bootstrap's interval, which knows how the scores lie. Not where it is a share, of which few failures tell
+/// little, nor where chances to be judged differ.
 fn resampled(mean: Mean, items: &[(f64, f64)]) -> Mean {
     let alike = items.windows(2).all(|pair| pair[0].1.to_bits() == pair[1].1.to_bits());
     let scores: Vec<f64> = items.iter().map(|(score, _)| *score).collect();
     match bootstrap::mean_interval(&scores, Level::P95) {
-        Ok(interval) if alike => {
+        Ok(interval) if alike && scores.iter().any(|score| score.fract() != 0.0) => {
             let interval = interval.within(0.0, 1.0);
             Mean { lower: interval.low, upper: interval.high, ..mean }
         }
