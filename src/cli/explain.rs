@@ -159,10 +159,10 @@ async fn of_store(args: &Args, config: Config) -> anyhow::Result<Told> {
 }
 
 async fn stored(args: &Args, id: &str, config: Config, store: &Store) -> anyhow::Result<Told> {
-    let story = explain(store, &config.sampling, id, args.rubric.as_deref()).await?;
+    let happened = explain(store, &config.sampling, id, args.rubric.as_deref()).await?;
     let body = store.trace_bodies(&[id.to_owned()]).await?.pop();
-    let sampling = story.sampling.clone();
-    let mut told = Told { story: Some(story), ..Told::default() };
+    let sampling = happened.sampling.clone();
+    let mut told = Told { story: Some(happened), ..Told::default() };
     let Some((_, body)) = body else { return Ok(told) };
     let trace = Arc::new(Trace::to_judge(&body).context("the stored trace cannot be read")?);
     // The simulated judge has no business in the cache of real ones.
