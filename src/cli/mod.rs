@@ -150,7 +150,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
-        Command::Explain(args) => explain::run(args, context).await,
+        Command::Explain(args) => Box::pin(explain::run(args, context)).await,
         Command::Report(args) => report::run(args, context).await,
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn a_line_has_rate_spend_and_time_left() {
         let mut progress = Progress::new(40, "verdicts");
-        (0..10).for_each(|_| progress.one(0.001));
+        for _ in 0..10 {
+            progress.one(0.001);
+        }
         let line = progress.line(Duration::from_secs(5));
         assert_eq!(line, "10 of 40 verdicts, 2.0 a second, 0.0100 USD, about 15 s left");
     }

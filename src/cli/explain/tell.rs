@@ -30,7 +30,9 @@ pub(super) fn text(told: &Told, rubric: Option<&str>) -> String {
     }
     for (name, asked) in &told.asked {
         line(format!("  {name} asks:"));
-        asked.iter().for_each(|asked| tell_asked(&mut line, asked));
+        for one in asked {
+            tell_asked(&mut line, one);
+        }
     }
     let kept = told.from_file.as_ref().map(|f| f.sampling.kept).or(told.story.as_ref().map(|s| s.sampling.kept));
     if kept == Some(false) && !told.would.is_empty() {
@@ -64,7 +66,9 @@ fn tell_foreseen(out: &mut String, foreseen: &Foreseen, in_full: bool) {
     if let Some(why) = &foreseen.why {
         let outcome = foreseen.outcome.map_or("", crate::domain::verdict::Outcome::as_str);
         line(format!("  {name} ({version}) would be {outcome}: {why}"));
-        foreseen.checks.iter().for_each(|check| line(told_check(check)));
+        for check in &foreseen.checks {
+            line(told_check(check));
+        }
         return;
     }
     if let Some(verdict) = &foreseen.verdict {
@@ -72,7 +76,9 @@ fn tell_foreseen(out: &mut String, foreseen: &Foreseen, in_full: bool) {
     } else {
         let judges: Vec<&str> = foreseen.asked.iter().flat_map(|a| &a.judges).map(String::as_str).collect();
         line(format!("  {name} ({version}) would be judged by {} (--ask asks them)", judges.join(", ")));
-        foreseen.checks.iter().for_each(|check| line(told_check(check)));
+        for check in &foreseen.checks {
+            line(told_check(check));
+        }
     }
     let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
     if let Some((check, passed)) = &foreseen.decided_by_check {
@@ -109,7 +115,9 @@ fn tell_asked(line: &mut impl FnMut(String), asked: &Asked) {
     line(format!("      to {}:", asked.judges.join(", ")));
     for (role, text) in &asked.messages {
         line(format!("      --- {role}"));
-        text.lines().for_each(|one| line(format!("      {one}")));
+        for one in text.lines() {
+            line(format!("      {one}"));
+        }
     }
 }
 

@@ -96,7 +96,9 @@ pub(super) async fn run(args: &Args, as_json: bool, context: &Context) -> anyhow
         }
     }
     for (sign, names) in [('+', &sides.added), ('-', &sides.removed)] {
-        names.iter().for_each(|name| println!("{sign} {name}"));
+        for name in names {
+            println!("{sign} {name}");
+        }
     }
     if sides.same > 0 {
         println!("{} rubric(s) are the same on both sides", sides.same);
