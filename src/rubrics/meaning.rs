@@ -25,21 +25,9 @@ pub(super) fn check(
         let problem = Problem::at(at(&["evaluates"]), "spans and sessions are not judged so far");
         found.push(problem.help("only `evaluates: trace` is supported; `history` has the turns before the answer"));
     }
-    let has_panel = document.get("panel").is_some();
-    match (prompt, has_panel) {
-        (None, true) => {
-            found.push(Problem::at(at(&["panel"]), "a panel needs a `prompt`").help("say what it is asked"));
-        }
-        (Some(_), false) => {
-            found.push(
-                Problem::at(at(&["prompt"]), "a prompt needs a `panel`").help("`panel: default` is the usual one"),
-            );
-        }
-        (None, false) if checks.is_empty() && (sound.get("checks").is_some() || document.get("checks").is_none()) => {
-            let text = "the rubric has neither `checks` nor a `panel`, so nothing could decide it";
-            found.push(Problem::at(key(document, "name"), text).help("add `checks:`, or `panel:` and `prompt:`"));
-        }
-        _ => {}
+    // What seems to be missing may stand there, misspelt.
+    if document.map().iter().all(|(key, _)| sound.get(&key.name).is_some()) {
+        who_decides(document, (checks, prompt), found);
     }
     asking(file, document, found);
     output(&file.output, document, found);
@@ -57,6 +45,26 @@ pub(super) fn check(
     }
     for (n, test) in file.tests.iter().enumerate() {
         expectation(test, &file.output, (document, &n.to_string()), found);
+    }
+}
+
+/// Whether there is anything that could decide.
+fn who_decides(document: &Node, (checks, prompt): (&[CheckSpec], Option<&str>), found: &mut Found) {
+    let at = |path: &[&str]| document.at(path).span.clone();
+    match (prompt, document.get("panel").is_some()) {
+        (None, true) => {
+            found.push(Problem::at(at(&["panel"]), "a panel needs a `prompt`").help("say what it is asked"));
+        }
+        (Some(_), false) => {
+            found.push(
+                Problem::at(at(&["prompt"]), "a prompt needs a `panel`").help("`panel: default` is the usual one"),
+            );
+        }
+        (None, false) if checks.is_empty() => {
+            let text = "the rubric has neither `checks` nor a `panel`, so nothing could decide it";
+            found.push(Problem::at(key(document, "name"), text).help("add `checks:`, or `panel:` and `prompt:`"));
+        }
+        _ => {}
     }
 }
 

@@ -104,7 +104,7 @@ mod tests {
     fn of_alike_differences_the_unseen_ones_bound_the_interval() {
         let ten = mean_interval(&[0.0; 10], Level::P95).expect("items");
         assert!((ten.high - (1.0 - 0.05_f64.powf(0.1))).abs() < 1e-12 && ten.contains(0.0));
-        let many = mean_interval(&[0.0; 3_000], Level::P95).expect("items");
+        let many = mean_interval(&vec![0.0; 3_000], Level::P95).expect("items");
         assert!(many.high < 0.0011, "{many:?}");
     }
 
