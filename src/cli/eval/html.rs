@@ -103,15 +103,15 @@ fn against(name: &str, by: &BTreeMap<String, Paired>) -> Markup {
     html! {
         section {
             h2 { "Against " (name) }
-            p.dim { "On the traces that both runs have scored. Change of the share that passes: interval of Bonett and Price, p of McNemar's test; of the mean score: bootstrap." }
+            p.dim { "On the traces that both runs have scored. Points: change of the share that passes, interval of Bonett and Price, p of McNemar's test; of the mean score: bootstrap." }
             div.wide { table.numbers {
-                thead { tr { th { "rubric" } th.n { "pairs" } th { "passed" } th { "change" } th.n { "p" } th { "mean score" } th { "" } } }
+                thead { tr { th { "rubric" } th.n { "pairs" } th { "passed" } th { "points" } th.n { "p" } th { "mean score" } th { "" } } }
                 tbody { @for (rubric, p) in by {
                     tr {
                         td { a href=(format!("#{rubric}")) { (rubric) } }
                         td.n { (p.n) }
                         td { (format!("{:.1} % → {:.1} %", p.pass_rates.0 * 100.0, p.pass_rates.1 * 100.0)) }
-                        td { (points(p, " points")) }
+                        td { (points(p, "")) }
                         td.n { (p.passed.map_or_else(String::new, |c| format!("{:.3}", c.p_value))) }
                         td { (score_change(p)) }
                         td { span class=(finding(p).split(' ').next().unwrap_or_default()) { (finding(p)) } @if !unmatched(p).is_empty() { div.dim { (unmatched(p)) } } }
