@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(super) struct Database {
     pub store: Store,
     cluster: Option<Cluster>,
+    /// Whether it is the private cluster of another process of ours.
+    pub is_shared: bool,
 }
 
 impl Database {
@@ -20,13 +22,14 @@ impl Database {
     /// database that is made anew beside the usual one.
     pub async fn open(config: &Config, fresh: Option<&str>) -> anyhow::Result<Self> {
         let (url, cluster) = address(config).await?;
+        let is_shared = config.database.url.is_none() && cluster.is_none();
         let url = match fresh {
             Some(name) => cluster::fresh_database(&url, name).await?,
             None => url,
         };
         let acquire = Duration::from_millis(config.database.acquire_ms_max);
         match Store::connect(&url, config.database.connections_max, acquire).await {
-            Ok(store) => Ok(Self { store, cluster }),
+            Ok(store) => Ok(Self { store, cluster, is_shared }),
             Err(error) => {
                 if let Some(cluster) = cluster {
                     cluster.stop().await;
@@ -34,6 +37,14 @@ impl Database {
                 Err(error.into())
             }
         }
+    }
+
+    /// The configured database, or a private one that was made before; `None` when there is neither.
+    pub async fn existing(config: &Config) -> anyhow::Result<Option<Self>> {
+        if config.database.url.is_none() && !cluster::exists(&config.database.private_dir).await {
+            return Ok(None);
+        }
+        Self::open(config, None).await.map(Some)
     }
 
     /// Where the private cluster is, if it is ours.
@@ -59,10 +70,7 @@ async fn address(config: &Config) -> anyhow::Result<(SecretString, Option<Cluste
         Ok(cluster) => Ok((cluster.url().clone(), Some(cluster))),
         // Another process of ours, most likely `serve`, runs it: use it together.
         Err(ClusterError::InUse { dir: busy }) => match cluster::running(dir).await {
-            Some(url) => {
-                tracing::warn!("using the private Postgres of another assize process; it goes when that process stops");
-                Ok((url, None))
-            }
+            Some(url) => Ok((url, None)),
             None => Err(ClusterError::InUse { dir: busy }.into()),
         },
         Err(error) => Err(error.into()),

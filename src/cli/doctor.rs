@@ -111,9 +111,7 @@ async fn doors(config: &Config, findings: &mut Findings) {
 async fn database(config: &Config, findings: &mut Findings) {
     match Database::open(config, None).await {
         Ok(database) => {
-            let place = database
-                .private_dir()
-                .map_or_else(|| "reachable".to_owned(), |d| format!("private, in {}", d.display()));
+            let place = place(config, &database);
             findings.say("database", true, place);
             match database.store.is_migrated().await {
                 Ok(true) => findings.say("tables", true, "up to date"),
@@ -136,6 +134,29 @@ async fn database(config: &Config, findings: &mut Findings) {
             );
         }
     }
+}
+
+/// Where the data is. A private folder is looked for from where one stands, which surprises those who stand elsewhere.
+fn place(config: &Config, database: &Database) -> String {
+    if config.database.url.is_some() {
+        return "reachable".to_owned();
+    }
+    let dir = &config.database.private_dir;
+    let shared = if database.is_shared { ", run by another assize process: it goes when that one stops" } else { "" };
+    let whole = match database.private_dir() {
+        Some(dir) => dir.to_owned(),
+        None => std::path::absolute(dir).unwrap_or_else(|_| dir.clone()),
+    };
+    let from = if dir.is_absolute() {
+        String::new()
+    } else {
+        let said = "is looked for from the current folder: from elsewhere it is another database";
+        format!(
+            "; database.private_dir = \"{}\" {said}, so make it an absolute path or set DATABASE_URL",
+            dir.display()
+        )
+    };
+    format!("private, in {}{shared}{from}", whole.display())
 }
 
 /// What rests, and what budgets have spent.
@@ -204,8 +225,13 @@ async fn rubrics(config: &Config, findings: &mut Findings) {
         Ok(bench) => bench,
         Err(error) => return findings.say("rubrics", false, error.to_string()),
     };
+    let catalog = bench.rubrics.load_full();
+    let names: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
+    for why in config.unmatched_rubrics(&names) {
+        findings.say("configuration", false, why);
+    }
     let running = running_states(config).await;
-    for (name, entry) in bench.rubrics.load().entries() {
+    for (name, entry) in catalog.entries() {
         let version = entry.judging.as_ref().map(|rubric| rubric.version.clone());
         let here = entry.state.why().unwrap_or_else(|| format!("active, {}", version.unwrap_or_default()));
         let (ok, detail) = match running.get(name).map(String::as_str) {
@@ -265,17 +291,41 @@ async fn judges(config: &Config, findings: &mut Findings) {
                 let variable = judge.api_key_env.as_deref().unwrap_or("api_key_env and the variable that it names");
                 findings.say(what, false, format!("{base} refuses the key; set {variable}"));
             }
-            Ok(r) => findings.say(
-                what,
-                true,
-                format!(
-                    "{base} answers {} to /models, which not every server has; does base_url end in /v1?",
-                    r.status()
+            Ok(r) => match with_v1(&client, judge, base).await {
+                Some(better) => findings.say(
+                    what,
+                    false,
+                    format!("{base} has no API, {better} has: set judges.{name}.base_url = \"{better}\""),
                 ),
-            ),
+                None => {
+                    findings.say(
+                        what,
+                        true,
+                        format!(
+                            "{base} answers {} to /models, which not every server has; `assize eval` tries it",
+                            r.status()
+                        ),
+                    );
+                }
+            },
             Err(_) => findings.say(what, false, format!("{base} does not answer; check judges.{name}.base_url")),
         }
     }
+}
+
+/// The address with `/v1`, where it has none and the API is there.
+async fn with_v1(client: &reqwest::Client, judge: &crate::config::Judge, base: &str) -> Option<String> {
+    if base.ends_with("/v1") {
+        return None;
+    }
+    let better = format!("{base}/v1");
+    let mut request = client.get(format!("{better}/models"));
+    if let Some(key) = &judge.api_key {
+        request = request.bearer_auth(key.expose_secret());
+    }
+    let answer = request.send().await.ok()?;
+    // A server that wants another key has the API too.
+    (answer.status().is_success() || answer.status().as_u16() == 401).then_some(better)
 }
 
 async fn datadog(config: &Config, findings: &mut Findings) {

@@ -1,35 +1,46 @@
 //! `assize eval`: judge files of traces without a database, with the worker's own steps.
 
+mod gates;
+mod html;
+mod markdown;
+mod out;
+mod plots;
+mod report;
+mod selection;
+
 use super::input::{self, Input};
-use super::{BAD_INPUT, Context, table};
+use super::progress::Progress;
+use super::{BAD_INPUT, Context, junit};
 use crate::app::Bench;
 use crate::config::Config;
-use crate::domain::clock::SystemClock;
-use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec, Rubric};
+use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
-use crate::domain::verdict::Verdict;
+use crate::domain::verdict::{Finding, Verdict};
 use crate::llm::sim::Sim;
-use crate::pipeline::{estimate, offline, trial};
-use crate::rubrics::catalog::State;
+use crate::pipeline::{offline, runs, trial};
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
 use futures_util::stream::{self, StreamExt};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use out::{Done, Out};
+use report::{Facts, Report};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:\n  assize eval traces.jsonl --judge sim --out verdicts.jsonl\n  \
-    assize eval traces.jsonl --only faithfulness --min faithfulness=0.9\n  \
-    assize eval traces.jsonl --only check:json_validity\n\n\
-    Exit code 1 when a --min is missed, 2 when the input cannot be used.")]
+    assize eval 'exports/**/*.pb' more.jsonl --only faithfulness --min faithfulness=0.9 --confident\n  \
+    assize eval traces.jsonl --only check:json_validity\n  \
+    assize eval traces.jsonl --baseline main.jsonl --no-worse faithfulness=0.02 --markdown comment.md --html report.html\n  \
+    gunzip -c spans.json.gz | assize eval - --judge sim\n\n\
+    A run that was cut off goes on from --out: what is judged there already is not judged again.\n\
+    Exit code 1 when a --min or --no-worse does not hold, 2 when an input cannot be used, in part too.")]
 pub(super) struct Args {
-    /// Native JSON lines, OTLP protobuf (.pb) or OTLP JSON
+    /// Native JSON lines, OTLP protobuf (.pb) or OTLP JSON, .gz or .zst too; folders, globs; - is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Folder of rubrics instead of the configured one
@@ -41,39 +52,57 @@ pub(super) struct Args {
     /// `sim` judges with the simulated judge instead of the configured ones
     #[arg(long, value_parser = ["sim"])]
     judge: Option<String>,
-    /// Traces judged at the same time
+    /// Verdicts made at the same time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
-    /// Write one verdict a line here
-    #[arg(long)]
+    /// Write one verdict a line here, and go on from what is there
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Forget what is in --out
+    #[arg(long, requires = "out")]
+    fresh: bool,
     /// Fail when a rubric's pass rate is below this, as in faithfulness=0.9
-    #[arg(long, value_name = "NAME=RATE", value_parser = minimum)]
+    #[arg(long, value_name = "NAME=RATE", value_parser = gates::parse)]
     min: Vec<(String, f64)>,
+    /// Compare with the verdicts of another run, trace by trace
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Fail when the share that passes has dropped by more than this against the baseline, as in faithfulness=0.02
+    #[arg(long, value_name = "NAME=DROP", value_parser = gates::parse, requires = "baseline")]
+    no_worse: Vec<(String, f64)>,
+    /// Gates look at the end of the 95 % interval that is against them, not at the estimate
+    #[arg(long)]
+    confident: bool,
+    /// Write a JUnit report here
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write Markdown for a comment on a pull request here
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write a report as one HTML file with plots here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Show questions, answers and reasons in the reports, redacted as the configuration says
+    #[arg(long)]
+    show_content: bool,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
 }
 
-fn minimum(text: &str) -> Result<(String, f64), String> {
-    let (name, rate) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; write NAME=0.9"))?;
-    let rate: f64 = rate.parse().map_err(|_| format!("`{rate}` is not a number"))?;
-    if (0.0..=1.0).contains(&rate) { Ok((name.to_owned(), rate)) } else { Err("give a rate from 0 to 1".to_owned()) }
-}
-
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
+    let baseline = args.baseline.as_deref().map(read_baseline).transpose()?;
     let input = input::read(&args.files)?;
-    for why in input.rejected.iter().take(20) {
-        eprintln!("not used: {why}");
-    }
+    input.tell();
     if input.traces.is_empty() {
-        bail!("no trace in {} file(s) can be used", args.files.len());
+        bail!("no trace in {} can be used", if args.files.len() == 1 { "this input" } else { "these inputs" });
     }
     let life = Lifecycle::default();
     let mut config = context.config()?;
     if let Some(dir) = &args.rubrics {
         config.rubrics.dir.clone_from(dir);
     }
+    let simulated_judges = args.judge.is_some() || trial::is_simulated(&config);
     if args.judge.is_some() {
         simulated(&mut config, &life).await?;
         eprintln!("note: verdicts of judges are simulated (--judge sim)");
@@ -81,21 +110,30 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     let rejected = input.rejected.len();
     let result = judge(&args, config, input).await;
     life.stop(Duration::from_secs(1), std::future::pending()).await;
-    let verdicts = result?;
-    if let Some(path) = &args.out {
-        write(path, &verdicts)?;
+    let judged = result?;
+    let report = made(&args, judged, baseline, simulated_judges);
+    write_reports(&args, &report)?;
+    println!("{}", if args.json { report.json().to_string() } else { report.text() });
+    for gate in report.gates.iter().filter(|g| !g.holds) {
+        eprintln!("{}", gate.text);
     }
-    let groups = estimate::by(&verdicts, |v| v.rubric.clone());
-    println!("{}", if args.json { as_json(&groups) } else { as_table(&groups) });
-    let missed = missed(&args.min, &groups)?;
-    for why in &missed {
-        eprintln!("{why}");
-    }
-    Ok(match (missed.is_empty(), rejected) {
+    Ok(match (report.gates.iter().all(|g| g.holds), rejected) {
         (false, _) => ExitCode::from(1),
         (true, 0) => ExitCode::SUCCESS,
         (true, _) => ExitCode::from(BAD_INPUT),
     })
+}
+
+fn read_baseline(path: &Path) -> anyhow::Result<(String, Vec<Verdict>)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (lines, wrong) = runs::read(&text);
+    if let Some(why) = wrong.first() {
+        bail!("{}: {why}; --baseline takes what --out has written", path.display());
+    }
+    if lines.is_empty() {
+        bail!("{} has no verdict", path.display());
+    }
+    Ok((path.display().to_string(), lines.into_iter().map(|(verdict, _)| verdict).collect()))
 }
 
 /// Starts the simulated judge and configures a panel of two of it.
@@ -103,130 +141,112 @@ pub(super) async fn simulated(config: &mut Config, life: &Lifecycle) -> anyhow::
     trial::simulated(config, life).await.context("cannot open a port for the simulated judge")
 }
 
-async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<Verdict>> {
-    let (alone, named): (Vec<&String>, Vec<&String>) = args.only.iter().partition(|name| name.starts_with("check:"));
-    let mut rubrics = Vec::new();
-    for name in &alone {
-        rubrics.push(Arc::new(check_rubric(name.trim_start_matches("check:"))?));
-    }
-    let only_checks = !alone.is_empty() && named.is_empty();
-    let clock = Arc::new(SystemClock);
-    let bench =
-        if only_checks { Bench::without_rubrics(config, clock, None)? } else { Bench::build(config, clock, None)? };
-    if !only_checks {
-        let catalog = bench.rubrics.load();
-        for (name, entry) in catalog.entries() {
-            if let Some(why) = entry.why().filter(|_| named.is_empty() || named.contains(&name)) {
-                // Green without the rubric that somebody just broke would be a lie.
-                if let State::Unparsable(error) = &entry.state {
-                    eprintln!("{}", error.render(std::io::stderr().is_terminal()));
-                    bail!("rubric {name} cannot be used: {why}");
-                }
-                eprintln!("rubric {name} does not judge: {why}");
-            }
-        }
-        for name in &named {
-            if !catalog.entries().contains_key(*name) {
-                let known: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
-                bail!("there is no rubric `{name}`; there are {}", known.join(", "));
-            }
-        }
-        let wanted = catalog.active().iter().filter(|r| named.is_empty() || named.contains(&&r.name));
-        rubrics.extend(wanted.cloned());
-    }
-    if rubrics.is_empty() {
-        bail!("no rubric is left to judge by");
-    }
+/// What a run has judged.
+struct Judged {
+    bench: Bench,
+    traces: Vec<Trace>,
+    verdicts: Vec<Verdict>,
+    /// How many of them were there already.
+    reused: usize,
+    took: Duration,
+}
+
+async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Judged> {
+    let (bench, rubrics) = selection::select(&args.only, config)?;
+    let names = || rubrics.iter().map(|r| r.name.as_str());
     for (name, _) in &args.min {
-        if !rubrics.iter().any(|r| r.name == *name) {
-            let known: Vec<&str> = rubrics.iter().map(|r| r.name.as_str()).collect();
-            bail!("--min names `{name}`, which is not judged here; there are {}", known.join(", "));
-        }
+        selection::known("--min", name, names())?;
     }
-    let bar = progress(input.traces.len() as u64);
-    let verdicts: Vec<Vec<Verdict>> = stream::iter(input.traces)
-        .map(|trace| one(&bench, &rubrics, Arc::new(trace), &bar))
-        .buffered(args.concurrency.into())
-        .collect()
-        .await;
-    bar.finish_and_clear();
-    Ok(verdicts.into_iter().flatten().collect())
+    for (name, _) in &args.no_worse {
+        selection::known("--no-worse", name, names())?;
+    }
+    let traces = input.traces;
+    let contents: Vec<String> = traces.iter().map(out::content).collect();
+    // Each trace with each rubric, in this order.
+    let asked: Vec<(usize, &Arc<Rubric>)> =
+        (0..traces.len()).flat_map(|at| rubrics.iter().map(move |rubric| (at, rubric))).collect();
+    let prints: Vec<String> =
+        asked.iter().map(|(at, rubric)| out::fingerprint(&contents[*at], rubric, &bench.config)).collect();
+    let ours: std::collections::HashSet<&str> = prints.iter().map(String::as_str).collect();
+    let (out, done) = Out::open(args.out.as_deref(), args.fresh, &|print| ours.contains(print))?;
+    let reused = done.len();
+    let begun = Instant::now();
+    let work =
+        Work { bench: &bench, traces: &traces, asked: &asked, prints: &prints, at_once: args.concurrency.into() };
+    let verdicts = work.judge(out, done).await?;
+    let took = begun.elapsed();
+    Ok(Judged { verdicts, reused, took, bench, traces })
 }
 
-/// A rubric that is one deterministic check.
-fn check_rubric(name: &str) -> anyhow::Result<Rubric> {
-    let Some(kind) = CheckKind::parse(name) else {
-        let known: Vec<&str> = CheckKind::ALL.iter().map(|k| k.as_str()).collect();
-        bail!("there is no check `{name}`; there are {}", known.join(", "));
+/// What is to be judged.
+struct Work<'a> {
+    bench: &'a Bench,
+    traces: &'a [Trace],
+    asked: &'a [(usize, &'a Arc<Rubric>)],
+    prints: &'a [String],
+    at_once: usize,
+}
+
+impl Work<'_> {
+    /// Judges what is not there yet; each verdict is written as soon as it is made.
+    async fn judge(&self, mut out: Out, mut done: Done) -> anyhow::Result<Vec<Verdict>> {
+        let open: Vec<usize> = (0..self.asked.len()).filter(|n| !done.contains_key(&self.prints[*n])).collect();
+        let mut progress = Progress::new(open.len(), "verdicts");
+        // Redacted once for all its rubrics, and only when its turn comes.
+        let whole = open.chunk_by(|a, b| self.asked[*a].0 == self.asked[*b].0).flat_map(|group| {
+            let trace = offline::stored(self.bench, &self.traces[self.asked[group[0]].0]);
+            group.iter().map(move |n| (*n, Arc::clone(&trace)))
+        });
+        let one = |(n, trace): (usize, Arc<Trace>)| async move { (n, self.one(n, &trace).await) };
+        let mut made = stream::iter(whole).map(one).buffer_unordered(self.at_once);
+        while let Some((n, verdict)) = made.next().await {
+            out.add(&verdict, &self.prints[n])?;
+            progress.one(verdict.cost_usd);
+            done.insert(self.prints[n].clone(), verdict);
+        }
+        drop(made);
+        progress.end();
+        let pairs: Vec<(&Verdict, &str)> =
+            self.prints.iter().filter_map(|print| Some((done.get(print)?, print.as_str()))).collect();
+        out.finish(&mut pairs.iter().copied())?;
+        Ok(pairs.into_iter().map(|(verdict, _)| verdict.clone()).collect())
+    }
+
+    async fn one(&self, n: usize, trace: &Arc<Trace>) -> Verdict {
+        let mut verdict = offline::judge_stored(self.bench, self.asked[n].1, trace).await;
+        if verdict.rubric.starts_with("check:") {
+            // A check by itself passes by its own finding, not by a rubric's mark.
+            let found = verdict.checks.first().map(|c| c.finding);
+            verdict.passed = verdict.passed.and(found).map(|f| f == Finding::Pass);
+        }
+        verdict
+    }
+}
+
+/// Sums up, compares, and looks at the gates.
+fn made(args: &Args, judged: Judged, baseline: Option<(String, Vec<Verdict>)>, simulated: bool) -> Report {
+    let Judged { bench, traces, verdicts, reused, took } = judged;
+    let summaries = runs::summarise(&verdicts);
+    let baseline = baseline.map(|(name, before)| (name, runs::compare(&before, &verdicts)));
+    if let Some((name, by)) = baseline.as_ref().filter(|(_, by)| by.values().all(|p| p.n == 0)) {
+        let what = if by.is_empty() { "rubric" } else { "trace" };
+        eprintln!("note: {name} has no {what} of this run, so there is nothing to compare");
+    }
+    let mut gates = gates::min(&args.min, &summaries, args.confident);
+    if let Some((_, by)) = &baseline {
+        gates.extend(gates::no_worse(&args.no_worse, by, args.confident));
+    }
+    let facts = Facts { traces: traces.len(), simulated, reused, seconds: took.as_secs_f64(), at: SystemClock.now() };
+    let texts = if args.show_content { report::texts(&bench, &traces) } else { report::Texts::new() };
+    Report { facts, summaries, verdicts, baseline, gates, show_content: args.show_content, texts }
+}
+
+fn write_reports(args: &Args, report: &Report) -> anyhow::Result<()> {
+    let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+        None => Ok(()),
+        Some(path) => std::fs::write(path, text()).with_context(|| format!("cannot write {}", path.display())),
     };
-    Ok(Rubric {
-        name: format!("check:{name}"),
-        version: concat!("assize ", env!("CARGO_PKG_VERSION")).to_owned(),
-        sample: 1.0,
-        checks: vec![CheckSpec { kind, fail_below: None, pass_above: None, options: CheckOptions::new() }],
-        pass: 0.5,
-        ..Rubric::default()
-    })
-}
-
-async fn one(bench: &Bench, rubrics: &[Arc<Rubric>], trace: Arc<Trace>, bar: &ProgressBar) -> Vec<Verdict> {
-    let mut verdicts = offline::judge(bench, rubrics, &trace).await;
-    for verdict in verdicts.iter_mut().filter(|v| v.rubric.starts_with("check:")) {
-        // A check by itself passes by its own finding, not by a rubric's mark.
-        let found = verdict.checks.first().map(|c| c.finding);
-        verdict.passed = verdict.passed.and(found).map(|f| f == crate::domain::verdict::Finding::Pass);
-    }
-    bar.inc(1);
-    verdicts
-}
-
-fn progress(length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} traces, {per_sec}, {eta} left");
-    // Hidden by indicatif itself when stderr is no terminal.
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn write(path: &PathBuf, verdicts: &[Verdict]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-        for verdict in verdicts {
-            writeln!(file, "{}", verdict.line())?;
-        }
-        file.flush()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn as_table(groups: &BTreeMap<String, estimate::Group>) -> String {
-    let number = |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.3}"));
-    let rows = groups.iter().map(|(name, g)| {
-        let others: Vec<String> =
-            g.outcomes.iter().filter(|(o, _)| **o != "scored").map(|(o, n)| format!("{n} {o}")).collect();
-        vec![
-            name.clone(),
-            g.n.to_string(),
-            number(g.mean.map(|m| m.value)),
-            g.pass_rate.map_or_else(|| "-".to_owned(), |p| table::percent(p.value)),
-            format!("{:.4}", g.cost_usd),
-            others.join(", "),
-        ]
-    });
-    table::render(&["rubric", "scored", "mean", "passed", "USD", "other outcomes"], rows.collect())
-}
-
-fn as_json(groups: &BTreeMap<String, estimate::Group>) -> String {
-    serde_json::json!({ "rubrics": groups }).to_string()
-}
-
-fn missed(wanted: &[(String, f64)], groups: &BTreeMap<String, estimate::Group>) -> anyhow::Result<Vec<String>> {
-    let mut missed = Vec::new();
-    for (name, rate) in wanted {
-        let group = groups.get(name).with_context(|| format!("--min names `{name}`, which was not judged"))?;
-        match group.pass_rate {
-            Some(found) if found.value >= *rate => {}
-            Some(found) => missed.push(format!("{name}: pass rate {:.3} is below {rate}", found.value)),
-            None => missed.push(format!("{name}: nothing was scored, so {rate} is not met")),
-        }
-    }
-    Ok(missed)
+    write(&args.junit, &|| junit::report(&report.suites()))?;
+    write(&args.markdown, &|| markdown::of(report))?;
+    write(&args.html, &|| html::of(report))
 }

@@ -1,216 +1,248 @@
-//! `assize explain`: what happened to a trace, and why.
+//! `assize explain`: what happened to a trace and why, or what would happen.
 
-use super::{Context, database::Database};
+mod tell;
+
+use super::{Context, database::Database, input};
+use crate::app::Bench;
+use crate::config::Config;
+use crate::config::nearest::nearest;
+use crate::domain::clock::SystemClock;
 use crate::domain::policy::SampleDecision;
-use crate::domain::verdict::FINAL;
+use crate::domain::rubric::Rubric;
+use crate::domain::trace::Trace;
 use crate::pipeline::explain::{Explanation, explain};
-use serde_json::Value;
-use std::fmt::Write;
+use crate::pipeline::foresee::{self, Asked, Foreseen, Wish, foresee};
+use crate::pipeline::{offline, sample, trial};
+use crate::rubrics::catalog::Entry;
+use crate::runtime::lifecycle::Lifecycle;
+use crate::store::Store;
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  assize explain 5b8efff798038103d269b633813fc60c --rubric faithfulness")]
+#[command(after_help = "Examples:\n  assize explain 5b8efff798038103d269b633813fc60c --rubric faithfulness\n  \
+    assize explain order-17 --trace-file traces.jsonl --rubric faithfulness --ask\n  \
+    assize explain --trace-file one.json --judge sim --show-content\n\n\
+    With --rubric it also shows what each judge is asked, without the text of the trace unless --show-content.\n\
+    Exit code 1 when nothing is known of the trace.")]
 pub(super) struct Args {
-    /// The trace
-    trace_id: String,
+    /// The trace; may be left out when --trace-file has one only
+    #[arg(required_unless_present = "trace_file")]
+    trace_id: Option<String>,
     /// Only this rubric
     #[arg(long)]
     rubric: Option<String>,
+    /// Take the trace from files instead of the database: what would happen to it
+    #[arg(long, value_name = "FILE")]
+    trace_file: Vec<PathBuf>,
+    /// Ask the judges what they would say, which costs money
+    #[arg(long)]
+    ask: bool,
+    /// `sim` asks the simulated judge instead of the configured ones
+    #[arg(long, value_parser = ["sim"])]
+    judge: Option<String>,
+    /// Show the text of the trace in what judges are asked, redacted as the configuration says
+    #[arg(long)]
+    show_content: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
 }
 
+/// A rubric that does not judge, and why.
+#[derive(Debug, Serialize)]
+struct Idle {
+    rubric: String,
+    state: &'static str,
+    why: String,
+}
+
+/// Everything that is told.
+#[derive(Debug, Default, Serialize)]
+struct Told {
+    #[serde(flatten)]
+    story: Option<Explanation>,
+    /// A trace from a file, and what sampling would say of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_file: Option<FromFile>,
+    /// What rubrics would say that have said nothing.
+    would: Vec<Foreseen>,
+    /// What judges are asked by rubrics that have judged it, by rubric.
+    asked: BTreeMap<String, Vec<Asked>>,
+    /// Rubrics that do not judge.
+    idle: Vec<Idle>,
+}
+
+#[derive(Debug, Serialize)]
+struct FromFile {
+    trace_id: String,
+    spans: usize,
+    gaps: Vec<crate::domain::span::Gap>,
+    sampling: SampleDecision,
+}
+
 pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCode> {
-    let config = context.config()?;
-    let database = Database::open(&config, None).await?;
-    let story = explain(&database.store, &config, &args.trace_id, args.rubric.as_deref()).await;
-    database.close().await;
-    let story = story?;
-    println!("{}", if args.json { serde_json::to_string(&story)? } else { tell(&story, args.rubric.as_deref()) });
-    Ok(if story.is_known() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut config = context.config()?;
+    let life = Lifecycle::default();
+    if args.judge.is_some() {
+        trial::simulated(&mut config, &life).await.context("cannot open a port for the simulated judge")?;
+    }
+    let told = if args.trace_file.is_empty() { of_store(&args, config).await } else { of_file(&args, config).await };
+    life.stop(Duration::from_secs(1), std::future::pending()).await;
+    let told = told?;
+    let text = if args.json { as_json(&told)?.to_string() } else { tell::text(&told, args.rubric.as_deref()) };
+    println!("{text}");
+    let known = told.story.as_ref().is_none_or(Explanation::is_known);
+    Ok(if known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The story in lines.
-fn tell(story: &Explanation, rubric: Option<&str>) -> String {
-    let mut out = format!("trace {}\n", story.trace_id);
-    let mut line = |text: String| writeln!(out, "  {text}").expect("a String can be written");
-    let s = &story.sampling;
-    let draw = format!(
-        "draw {:.4} (from {}), kept at {:.4} or above: rule `{}`, rate {}",
-        unit(s.randomness),
-        s.source,
-        unit(s.threshold),
-        s.rule,
-        rate(s.probability)
-    );
-    match story.state {
-        "unknown" => {
-            line("never seen here, or left out by sampling more than a day ago".to_owned());
-            line(format!("it would be {} if it had no labels: {draw}", if s.kept { "kept" } else { "left out" }));
-            how(s, &mut line);
-        }
-        "open" => {
-            let due = story.due_at.map_or_else(String::new, |d| format!(", assembled at {d} unless more comes"));
-            line(format!("{} have come{due}", count(story.spans.0, "span")));
-        }
-        "nothing_to_judge" => {
-            line(format!("assembled from {}, none of a language model", count(story.spans.0, "span")));
-        }
-        "too_large" => {
-            line(format!(
-                "{}, more than assembly.trace_spans_max or larger than assembly.trace_bytes_max: not read",
-                count(story.spans.0, "span")
-            ));
-        }
-        state => {
-            line(format!("assembled from {}{}", count(story.spans.0, "span"), late(story)));
-            line(format!("{}: {draw}", if state == "kept" { "kept" } else { "left out by sampling" }));
-            how(s, &mut line);
-            if let Some(weight) = story.weight {
-                line(format!("weight {}: so many traces it stands for", rate(weight)));
-            }
-        }
+fn as_json(told: &Told) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(told)?;
+    if let Some(file) = &told.from_file {
+        // As for a stored trace.
+        value["trace_id"] = json!(file.trace_id);
+        value["sampling"] = serde_json::to_value(&file.sampling)?;
     }
-    if let Some(at) = story.reopened_at {
-        line(format!("judged again at {at} for what came late"));
-    }
-    for gap in &story.gaps {
-        line(format!("gap in {}: {}", gap.field, gap.reason));
-    }
-    for job in &story.waiting {
-        let error = job.last_error.as_ref().map_or_else(String::new, |e| format!("; last attempt: {e}"));
-        line(format!("{}: waits until {} (attempts {}){error}", job.rubric, job.visible_at, job.attempts));
-    }
-    if let Some(name) = rubric.filter(|_| story.is_known() && story.verdicts.is_empty() && story.waiting.is_empty()) {
-        line(format!("{name}: no verdict and no job; is the name right, and was the rubric loaded then?"));
-    }
-    for verdict in story.verdicts.iter().chain(&story.superseded) {
-        tell_verdict(&mut out, verdict);
-    }
-    out.trim_end().to_owned()
+    Ok(value)
 }
 
-/// What came after the trace was decided on, and what of it is not in the trace.
-fn late(story: &Explanation) -> String {
-    match (story.spans.1, story.late_left_out) {
-        (0, _) => String::new(),
-        (late, 0) => format!(", {late} came late"),
-        (late, left_out) => {
-            let why = if story.state == "kept" { "too late, or too much" } else { "the trace was not kept" };
-            format!(", {late} came late, {left_out} of them are left out: {why}")
-        }
-    }
-}
-
-/// How the rate came about, where more than a rule had a say.
-fn how(s: &SampleDecision, line: &mut impl FnMut(String)) {
-    let parts = &s.parts;
-    let mut said: Vec<String> = parts.boosts.iter().map(|(name, r)| format!("boost `{name}` {}", rate(*r))).collect();
-    said.extend(parts.floor.as_ref().map(|(name, r)| format!("floor `{name}` {}", rate(*r))));
-    said.extend(parts.ceiling.as_ref().map(|(name, r)| format!("ceiling `{name}` leaves {}", rate(*r))));
-    if !said.is_empty() {
-        line(format!("rate of the rule alone {}; {}", rate(parts.rule), said.join(", ")));
-    }
-    if let Some(at) = s.step {
-        line(format!("by the step of {}", at.format("%Y-%m-%dT%H:%M:%S%.3fZ")));
-    }
-    if let Some(upstream) = &s.upstream {
-        let against = if upstream.kept { "" } else { ", and it decided against this trace" };
-        line(format!("a sampler before us let through {} ({}){against}", rate(upstream.probability), upstream.source));
-    }
-}
-
-/// A rate without the last digits of its binary form.
-fn rate(probability: f64) -> f64 {
-    (probability * 1e9).round() / 1e9
-}
-
-/// `1 span`, `2 spans`.
-fn count(n: i32, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// 56 bits as a number in [0,1].
-fn unit(bits: u64) -> f64 {
-    bits as f64 / (1_u64 << 56) as f64
-}
-
-fn tell_verdict(out: &mut String, verdict: &Value) {
-    let text = |key: &str| verdict[key].as_str().unwrap_or_default();
-    let score = verdict["score"].as_f64().map_or_else(String::new, |s| format!(" {s:.3}"));
-    let passed = match verdict["passed"].as_bool() {
-        Some(true) => ", passed",
-        Some(false) => ", failed",
-        None => "",
+async fn of_file(args: &Args, config: Config) -> anyhow::Result<Told> {
+    let input = input::read(&args.trace_file)?;
+    input.tell();
+    let trace = pick(args.trace_id.as_deref(), input.traces)?;
+    let bench = bench(config, None)?;
+    let sampling = sample::decide(&bench.config.sampling, &trace);
+    let from_file = FromFile {
+        trace_id: trace.trace_id.clone(),
+        spans: trace.spans.len(),
+        gaps: trace.view.gaps.clone(),
+        sampling: sampling.clone(),
     };
-    let by = verdict["decided_by"].as_str().map_or_else(String::new, |by| format!(", decided by {by}"));
-    let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
-    let then = verdict["superseded_at"].as_str().map_or_else(String::new, |at| format!(", until {at}"));
-    line(format!("  {} ({}): {}{score}{passed}{by}{then}", text("rubric"), text("rubric_version"), text("outcome")));
-    if !text("explanation").is_empty() {
-        line(format!("      {}", text("explanation")));
-    }
-    for (name, check) in verdict["checks"].as_object().into_iter().flatten() {
-        let score = check["score"].as_f64().map_or_else(String::new, |s| format!(" {s}"));
-        line(format!("      check {name}: {}{score}", check["finding"].as_str().unwrap_or_default()));
-    }
-    if let Some(text) = asked(&verdict["detail"]["panel"]) {
-        line(format!("      {text}"));
-    }
-    if let Some(disagreement) = verdict["disagreement"].as_f64().filter(|d| *d > 0.0) {
-        line(format!("      the judges differ by {disagreement:.3} on average"));
-    }
-    for vote in verdict["votes"].as_array().into_iter().flatten() {
-        let said =
-            vote["error"].as_str().map(|e| e.trim_start_matches(FINAL)).or(vote["reason"].as_str()).unwrap_or_default();
-        let said = vote["abstained"].as_str().map_or_else(|| said.to_owned(), |why| format!("abstained: {why}"));
-        line(format!(
-            "      judge {} ({}{}): {} {said} [{}{} ms, {:.6} USD]",
-            vote["judge"].as_str().unwrap_or_default(),
-            vote["model"].as_str().unwrap_or_default(),
-            vote["stood_in"].as_str().map_or_else(String::new, |name| format!(", {name} stood in")),
-            vote["score"].as_f64().map_or_else(|| "no score,".to_owned(), |s| s.to_string()),
-            if vote["batched"] == true {
-                "batched, "
-            } else if vote["cached"] == true {
-                "cached, "
-            } else {
-                ""
-            },
-            vote["latency_ms"],
-            vote["cost_usd"].as_f64().unwrap_or_default(),
-        ));
-        tell_claims(&mut line, &vote["detail"]);
-    }
+    let mut told = Told { from_file: Some(from_file), ..Told::default() };
+    let trace = offline::stored(&bench, &trace);
+    would(args, &bench, (&trace, &sampling), &mut told).await?;
+    Ok(told)
 }
 
-/// Why a panel was not asked to the end.
-fn asked(panel: &Value) -> Option<String> {
-    let (asked, of) = (&panel["asked"], &panel["of"]);
-    match panel["stopped"].as_str()? {
-        "sure" => {
-            let sure = panel["sure"].as_f64().unwrap_or_default();
-            Some(format!("{asked} of {of} judges asked: sure enough ({sure:.3} by the labels)"))
+fn pick(id: Option<&str>, mut traces: Vec<Trace>) -> anyhow::Result<Trace> {
+    match id {
+        Some(id) => {
+            let ids: Vec<&str> = traces.iter().map(|t| t.trace_id.as_str()).collect();
+            let Some(at) = ids.iter().position(|other| *other == id) else {
+                let hint =
+                    nearest(id, ids.iter().copied()).map_or_else(String::new, |best| format!("; did you mean {best}?"));
+                bail!("trace {id} is not among the {} of the file(s){hint}", traces.len())
+            };
+            Ok(traces.swap_remove(at))
         }
-        _ => Some(format!("{asked} of {of} judges asked: the others could not have changed the verdict")),
+        None if traces.len() == 1 => Ok(traces.swap_remove(0)),
+        None => {
+            let some: Vec<&str> = traces.iter().take(5).map(|t| t.trace_id.as_str()).collect();
+            bail!("the file(s) have {} traces; say which, as in: assize explain {}", traces.len(), some.join(" or "))
+        }
     }
 }
 
-/// The claims of an answer, and how much of the context was read for them.
-fn tell_claims(line: &mut impl FnMut(String), detail: &Value) {
-    for claim in detail["claims"].as_array().into_iter().flatten() {
-        let text = |key: &str| claim[key].as_str().unwrap_or_default();
-        let why = match (text("quote"), text("doubt")) {
-            ("", "") => String::new(),
-            ("", doubt) => format!(" ({doubt})"),
-            (quote, _) => format!(" (\u{201c}{quote}\u{201d})"),
-        };
-        let read = match detail["chunks"]["of"].as_u64() {
-            Some(of) if of > 1 => format!(" [{} of {of} chunks read]", claim["chunks_read"]),
-            _ => String::new(),
-        };
-        line(format!("        {} {}: {}{why}{read}", text("id"), text("finding"), text("text")));
+async fn of_store(args: &Args, config: Config) -> anyhow::Result<Told> {
+    let id = args.trace_id.as_deref().context("say which trace")?;
+    let database = Database::open(&config, None).await?;
+    let told = stored(args, id, config, &database.store).await;
+    database.close().await;
+    told
+}
+
+async fn stored(args: &Args, id: &str, config: Config, store: &Store) -> anyhow::Result<Told> {
+    let happened = explain(store, &config.sampling, id, args.rubric.as_deref()).await?;
+    let body = store.trace_bodies(&[id.to_owned()]).await?.pop();
+    let sampling = happened.sampling.clone();
+    let mut told = Told { story: Some(happened), ..Told::default() };
+    let Some((_, body)) = body else { return Ok(told) };
+    let trace = Arc::new(Trace::to_judge(&body).context("the stored trace cannot be read")?);
+    // The simulated judge has no business in the cache of real ones.
+    let store_of_votes = args.judge.is_none().then(|| store.clone());
+    let bench = match bench(config, store_of_votes) {
+        Ok(bench) => bench,
+        // What has happened can be told without the rubrics that are here now.
+        Err(error) => {
+            eprintln!("note: what would happen cannot be told: {error}");
+            return Ok(told);
+        }
+    };
+    if args.rubric.is_some() {
+        told.asked = asked(args, &bench, &trace, (store, &told)).await?;
     }
+    would(args, &bench, (&trace, &sampling), &mut told).await?;
+    Ok(told)
+}
+
+fn bench(config: Config, store: Option<Store>) -> anyhow::Result<Bench> {
+    Ok(Bench::build(config, Arc::new(SystemClock), store)?)
+}
+
+/// What judges are asked under the version that has judged.
+async fn asked(
+    args: &Args,
+    bench: &Bench,
+    trace: &Arc<Trace>,
+    (store, told): (&Store, &Told),
+) -> anyhow::Result<BTreeMap<String, Vec<Asked>>> {
+    let mut all = BTreeMap::new();
+    let verdicts = told.story.as_ref().map(|s| s.verdicts.as_slice()).unwrap_or_default();
+    let by_panel = |v: &&Value| v["votes"].as_array().is_some_and(|votes| !votes.is_empty());
+    for verdict in verdicts.iter().filter(by_panel) {
+        let word = |key: &str| verdict[key].as_str().unwrap_or_default().to_owned();
+        let Some(rubric) = store.rubric_version(&word("rubric"), &word("rubric_version")).await? else { continue };
+        if let Ok(asked) = foresee::asked(bench, &Arc::new(rubric), trace, args.show_content) {
+            all.insert(format!("{} {}", word("rubric"), word("rubric_version")), asked);
+        }
+    }
+    Ok(all)
+}
+
+/// What the rubrics that are here would say, where they have not.
+async fn would(
+    args: &Args,
+    bench: &Bench,
+    (trace, sampling): (&Arc<Trace>, &SampleDecision),
+    told: &mut Told,
+) -> anyhow::Result<()> {
+    let catalog = bench.rubrics.load_full();
+    if let Some(name) = &args.rubric {
+        let names = || catalog.entries().keys().map(String::as_str);
+        let said = told.story.as_ref().is_some_and(|s| !s.verdicts.is_empty() || !s.waiting.is_empty());
+        if !catalog.entries().contains_key(name) && !said {
+            let hint = nearest(name, names()).map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
+            bail!("there is no rubric `{name}` in {}{hint}", bench.config.rubrics.dir.display());
+        }
+    }
+    let wish = Wish { ask: args.ask || args.judge.is_some(), content: args.show_content };
+    for (name, entry) in catalog.entries().iter().filter(|(name, _)| args.rubric.as_ref().is_none_or(|r| r == *name)) {
+        if let Some(why) = entry.why() {
+            told.idle.push(Idle { rubric: name.clone(), state: entry.state.as_str(), why });
+        }
+        let Some(rubric) = shown(entry) else { continue };
+        if told.story.as_ref().is_some_and(|story| is_told(story, &rubric)) {
+            continue;
+        }
+        told.would.push(foresee(bench, &rubric, trace, sampling, wish).await);
+    }
+    Ok(())
+}
+
+/// What judges, or what the file says if nobody does.
+fn shown(entry: &Entry) -> Option<Arc<Rubric>> {
+    entry.judging.clone().or_else(|| entry.readable.clone())
+}
+
+/// Whether the story has this version's verdict or job.
+fn is_told(story: &Explanation, rubric: &Rubric) -> bool {
+    let judged = |v: &Value| v["rubric"] == rubric.name.as_str() && v["rubric_version"] == rubric.version.as_str();
+    story.verdicts.iter().any(judged) || story.waiting.iter().any(|job| job.rubric == rubric.name)
 }

@@ -15,8 +15,10 @@ mod explain;
 mod grafana;
 mod health;
 mod input;
+mod junit;
 mod labels;
 mod migrate;
+mod progress;
 mod prometheus;
 mod queue;
 mod report;
@@ -148,7 +150,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args, context).await,
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
-        Command::Explain(args) => explain::run(args, context).await,
+        Command::Explain(args) => Box::pin(explain::run(args, context)).await,
         Command::Report(args) => report::run(args, context).await,
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,

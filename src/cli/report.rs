@@ -63,6 +63,10 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     database.close().await;
     let made = made?;
     let changes = pair.map(|pair| report::changes(&made.lines, asked.by[0], pair));
+    let missing = pair.map_or_else(Vec::new, |pair| missing(&made, asked.by[0], pair));
+    for why in &missing {
+        eprintln!("--compare: {why}");
+    }
     if args.json {
         let mut value = serde_json::to_value(&made)?;
         if let Some(changes) = &changes {
@@ -75,7 +79,21 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
             println!("\n{}", text_of_changes(changes, asked.by[0], old, new));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Values to compare that no verdict has, with those that there are.
+fn missing(report: &Report, dimension: Dimension, (old, new): (&str, &str)) -> Vec<String> {
+    let of = |line: &Line| line.by.iter().find(|(d, _)| *d == dimension).and_then(|(_, value)| value.clone());
+    let known: std::collections::BTreeSet<String> = report.lines.iter().filter_map(of).collect();
+    let name = dimension.as_str();
+    let there = if known.is_empty() {
+        format!("no verdict of that time has a {name}")
+    } else {
+        format!("there are {}", known.iter().cloned().collect::<Vec<_>>().join(", "))
+    };
+    let absent = [old, new].into_iter().filter(|value| !known.contains(*value));
+    absent.map(|value| format!("no verdict has {name} {value}; {there}")).collect()
 }
 
 /// A rate with its interval, as percentages.

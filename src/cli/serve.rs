@@ -71,6 +71,9 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     if let Some(dir) = database.private_dir() {
         tracing::info!(dir = %dir.display(), "no DATABASE_URL: using a private Postgres, kept between runs");
     }
+    if database.is_shared {
+        tracing::warn!("using the private Postgres of another assize process; it goes when that process stops");
+    }
     let started = start(&args, config, &database, guard, doors).await;
     let life = match started {
         Ok(life) => life,
@@ -142,7 +145,12 @@ async fn start(
     let (grpc, tls) = (doors.grpc.as_ref().and_then(|l| l.local_addr().ok()), doors.tls.is_some());
     launch(&app, roles, guard, doors, &life);
     let sinks = app.sink_names().join(", ");
-    let rubrics = app.bench.rubrics.load().active().len();
+    let catalog = app.bench.rubrics.load_full();
+    let names: Vec<&str> = catalog.entries().keys().map(String::as_str).collect();
+    for why in app.bench.config.unmatched_rubrics(&names) {
+        tracing::warn!("{why}");
+    }
+    let rubrics = catalog.active().len();
     let listen = app.bench.config.server.listen;
     let grpc = grpc.map(tracing::field::display);
     tracing::info!(%listen, grpc, tls, rubrics, judges = app.bench.judges.all().count(), sinks, "serving");

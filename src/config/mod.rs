@@ -13,6 +13,7 @@ mod ingest;
 mod judges;
 pub mod nearest;
 mod redaction;
+mod rubric_names;
 mod sampling;
 mod server;
 mod watch;
@@ -246,6 +247,17 @@ mod tests {
     fn an_unknown_key_names_line_and_nearest_key() {
         let error = load("[server]\nlissten = \"127.0.0.1:1\"\n").expect_err("unknown key").to_string();
         assert!(error.contains("line 2") && error.contains("did you mean `listen`"), "{error}");
+    }
+
+    #[test]
+    fn a_word_that_is_none_of_those_allowed_is_told_with_them() {
+        let error = load("[[budgets]]\nname = \"a\"\nper = \"user\"\nusd_per_day = 1.0\n").expect_err("unknown word");
+        let error = error.to_string();
+        for word in ["line 3", "`user`", "`all`", "`rubric`", "`feature`", "`tenant`"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let error = load("[[budgets]]\nname = \"a\"\nper = \"tenantt\"\n").expect_err("unknown word").to_string();
+        assert!(error.contains("did you mean `tenant`"), "{error}");
     }
 
     #[test]

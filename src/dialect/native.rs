@@ -89,41 +89,8 @@ fn is_w3c_span(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Fields that have a place; all others that are scalar become tags.
-pub const KNOWN: &[&str] = &[
-    "trace_id",
-    "span_id",
-    "parent_id",
-    "kind",
-    "name",
-    "started_at",
-    "ended_at",
-    "status",
-    "error",
-    "service",
-    "service_version",
-    "environment",
-    "feature",
-    "prompt",
-    "provider",
-    "model",
-    "tenant",
-    "session",
-    "user",
-    "input",
-    "output",
-    "system",
-    "context",
-    "tools",
-    "tool_calls",
-    "response_format",
-    "finish_reason",
-    "usage",
-    "cost_usd",
-    "tags",
-    "spans",
-    "label",
-];
+/// The fields of a trace and of a span; others become tags.
+pub use crate::domain::trace::NATIVE_FIELDS as KNOWN;
 
 fn fields(map: &Map<String, Value>, default_kind: SpanKind) -> Result<Span, String> {
     let mut span = Span {

@@ -39,17 +39,37 @@ impl AlertRule {
         self.drop.map(|drop| drop / 2.0)
     }
 
-    /// What is out of range, and what to do.
+    /// Keys that are out of range, and what to do.
     #[must_use]
-    pub fn problem(&self) -> Option<String> {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
         if let Some(drop) = self.drop.filter(|d| !(*d > 0.0 && *d < 1.0)) {
-            return Some(format!("`alert.drop` is {drop}; write a share above 0 and below 1, 0.05 for five points"));
+            let text = format!("`alert.drop` is {drop}; write a share above 0 and below 1, 0.05 for five points");
+            found.push(("drop", text));
         }
-        let rate = self.false_alarms_per_month.filter(|f| !f.is_finite() || *f <= 0.0);
-        rate.map(|rate| {
-            format!("`alert.false_alarms` is {rate} per month; write a number above 0, as in `1 per month`")
-        })
+        if let Some(rate) = self.false_alarms_per_month.filter(|f| !f.is_finite() || *f <= 0.0) {
+            let text = format!("`alert.false_alarms` is {rate} per month; write a number above 0, as in `1 per month`");
+            found.push(("false_alarms", text));
+        }
+        found
     }
+}
+
+/// A rate such as `1 per week`, as a number a month.
+///
+/// # Errors
+/// How to write it.
+pub fn rate_per_month(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is no rate; write a number as in `1 per month`, `1 per week` or `1 per day`");
+    let (number, unit) = text.split_once(" per ").ok_or_else(wrong)?;
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    let times = match unit.trim() {
+        "month" => 1.0,
+        "week" => 30.0 / 7.0,
+        "day" => 30.0,
+        _ => return Err(wrong()),
+    };
+    Ok(number * times)
 }
 
 /// `1 per month`, as a number a month.
@@ -64,20 +84,7 @@ mod per_month {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
         let text = String::deserialize(from)?;
-        let wrong = || {
-            D::Error::custom(format!(
-                "`{text}` is no rate; write a number as in `1 per month`, `1 per week` or `1 per day`"
-            ))
-        };
-        let (number, unit) = text.split_once(" per ").ok_or_else(wrong)?;
-        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-        let times = match unit.trim() {
-            "month" => 1.0,
-            "week" => 30.0 / 7.0,
-            "day" => 30.0,
-            _ => return Err(wrong()),
-        };
-        Ok(Some(number * times))
+        super::rate_per_month(&text).map(Some).map_err(D::Error::custom)
     }
 }
 
@@ -90,7 +97,7 @@ mod tests {
         let text =
             r#"{"by":["prompt_version","tenant"],"drop":0.05,"false_alarms":"2 per month","runbook":"https://wiki/x"}"#;
         let rule: AlertRule = serde_json::from_str(text).expect("a rule");
-        assert_eq!((rule.tolerance(), rule.false_alarms_per_month, rule.problem()), (Some(0.025), Some(2.0), None));
+        assert_eq!((rule.tolerance(), rule.false_alarms_per_month, rule.problems()), (Some(0.025), Some(2.0), vec![]));
         assert_eq!(serde_json::to_string(&rule).expect("plain data"), text);
         let weekly: AlertRule = serde_json::from_str(r#"{"false_alarms":"7 per week"}"#).expect("a rule");
         assert_eq!(weekly.false_alarms_per_month, Some(30.0));
@@ -103,6 +110,9 @@ mod tests {
             assert!(serde_json::from_str::<AlertRule>(wrong).is_err(), "{wrong}");
         }
         let wide = AlertRule { drop: Some(5.0), ..AlertRule::default() };
-        assert!(wide.problem().is_some_and(|p| p.contains("0.05 for five points")));
+        let wrong = AlertRule { false_alarms_per_month: Some(0.0), ..wide };
+        let found = wrong.problems();
+        assert_eq!(found.iter().map(|p| p.0).collect::<Vec<_>>(), ["drop", "false_alarms"], "both at once");
+        assert!(found[0].1.contains("0.05 for five points"));
     }
 }

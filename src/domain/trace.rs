@@ -9,6 +9,43 @@ use super::span::{Span, Status};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
+/// The fields of native JSON, of a trace and of a span alike; `dialect::native` reads them, and a rubric's tests are held
+/// against them.
+pub const NATIVE_FIELDS: &[&str] = &[
+    "trace_id",
+    "span_id",
+    "parent_id",
+    "kind",
+    "name",
+    "started_at",
+    "ended_at",
+    "status",
+    "error",
+    "service",
+    "service_version",
+    "environment",
+    "feature",
+    "prompt",
+    "provider",
+    "model",
+    "tenant",
+    "session",
+    "user",
+    "input",
+    "output",
+    "system",
+    "context",
+    "tools",
+    "tool_calls",
+    "response_format",
+    "finish_reason",
+    "usage",
+    "cost_usd",
+    "tags",
+    "spans",
+    "label",
+];
+
 /// A trace as it is sampled, judged and stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -4,6 +4,8 @@
 //! where the outcome is `scored`; every way of not having one has its own outcome. The way not taken: a zero, a NaN
 //! or a missing row for a judge that failed, which is what users of other systems complain of most.
 
+mod line;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

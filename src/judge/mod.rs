@@ -6,6 +6,7 @@
 pub mod chunks;
 pub mod claims;
 pub mod combine;
+pub mod hide;
 pub mod logprobs;
 pub mod panel;
 pub mod prompt;

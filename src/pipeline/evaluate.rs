@@ -23,6 +23,7 @@ use crate::runtime::cpu;
 use crate::runtime::retry::Backoff;
 use chrono::{DateTime, Utc};
 use question::Question;
+pub use question::{Preview, preview};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -172,7 +173,8 @@ fn ended(outcome: Outcome, why: &str, votes: Vec<Vote>) -> Evaluation {
     Evaluation { ended: Some((outcome, why.to_owned())), votes, ..Evaluation::default() }
 }
 
-async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::domain::verdict::CheckResult> {
+/// The results of a rubric's checks.
+pub(super) async fn run_checks(rubric: &Arc<Rubric>, trace: &Arc<Trace>) -> Vec<crate::domain::verdict::CheckResult> {
     if rubric.checks.is_empty() {
         return Vec::new();
     }

@@ -3,9 +3,9 @@
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
 //! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `batch` hands questions over that may wait,
 //! `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
-//! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `notify` tells people of alerts,
-//! `deployments` notes versions that traces show, `gauges` shows rates to Datadog and Prometheus. Started by
-//! `cli`. Its rule: a step takes its work from the database and leaves its result
+//! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `runs` about judged files, `foresee`
+//! about what would become of a trace, `notify` tells people of alerts, `deployments` notes versions that traces show, `gauges`
+//! shows rates to Datadog and Prometheus. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
 //! there, so that any of them may die at any moment. The way not taken: channels between the steps, whose content dies
 //! with the process.
 
@@ -21,6 +21,7 @@ pub mod estimate;
 pub mod evaluate;
 pub mod explain;
 pub mod export;
+pub mod foresee;
 pub mod gauges;
 pub mod ingest;
 pub mod label_queue;
@@ -30,6 +31,7 @@ pub mod offline;
 pub mod record;
 pub mod reload;
 pub mod report;
+pub mod runs;
 pub mod sample;
 pub mod shares;
 pub mod steps;

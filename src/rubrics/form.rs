@@ -7,6 +7,7 @@ use super::keys::{self, Key, Kind};
 use super::yaml::{self, Node};
 use crate::checks::check_options;
 use crate::config::nearest::{self, nearest};
+use crate::domain::alert_rule::rate_per_month;
 use crate::domain::rubric::{CheckKind, CheckOptions};
 use std::ops::Range;
 
@@ -47,9 +48,21 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
                 check(one, each, &format!("{name}.{}", key.name), found);
             }
         }
+        (Kind::Names(names, each), yaml::Kind::Map(pairs)) => {
+            slips(pairs, &names(), name, found);
+            for (key, one) in pairs {
+                check(one, each, &format!("{name}.{}", key.name), found);
+            }
+        }
+        (Kind::Rate, yaml::Kind::Text(text)) => {
+            if let Err(why) = rate_per_month(text) {
+                found.push(Problem::at(node.span.clone(), why));
+            }
+        }
+        (Kind::Rate, _) => found.push(wrong("a rate").help(format!("write it as `{name}: 1 per month`"))),
         (Kind::Section(keys), yaml::Kind::Map(_)) => section(node, keys, name, found),
         (Kind::Tagged(variants), yaml::Kind::Map(_)) => tagged(node, variants, name, found),
-        (Kind::Map(_) | Kind::Section(_), _) => {
+        (Kind::Map(_) | Kind::Names(..) | Kind::Section(_), _) => {
             found.push(wrong("a mapping").help(format!("write it as `{name}: {{key: value}}`")));
         }
         (Kind::Tagged(variants), _) => {
@@ -63,6 +76,18 @@ pub(super) fn check(node: &Node, kind: &Kind, name: &str, found: &mut Vec<Proble
             None => found.push(wrong(&kinds.iter().map(words).collect::<Vec<_>>().join(" or "))),
         },
         (Kind::Check, _) => one_check(node, found),
+    }
+}
+
+/// Keys that are free, but nearly one of the known ones: a third of their letters differ at most, and no more than two.
+fn slips(pairs: &[(yaml::Key, Node)], known: &[&str], name: &str, found: &mut Vec<Problem>) {
+    for (key, _) in pairs.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
+        let far = |other: &str| strsim::damerau_levenshtein(&key.name, other);
+        let most = (key.name.chars().count() / 3).min(2);
+        let Some(best) = known.iter().min_by_key(|other| far(other)).filter(|best| far(best) <= most) else { continue };
+        let text = format!("`{name}` has no `{}`", short(&key.name));
+        let otherwise = if name == "trace" { " If it is a tag, put it under `tags`" } else { "" };
+        found.push(Problem::at(key.span.clone(), text).help(format!("did you mean `{best}`?{otherwise}")));
     }
 }
 

@@ -4,6 +4,7 @@
 //! people read. The way not taken: a schema kept beside the parser, which goes stale.
 
 use crate::domain::rubric::{CheckKind, Variable};
+use crate::domain::trace::NATIVE_FIELDS;
 use std::fmt::Write;
 
 /// What a key takes.
@@ -19,6 +20,10 @@ pub(super) enum Kind {
     List(&'static Kind),
     /// Any names, each with this.
     Map(&'static Kind),
+    /// The same, where one that is nearly one of these is a slip of the pen.
+    Names(fn() -> Vec<&'static str>, &'static Kind),
+    /// A number a time, as `1 per month`.
+    Rate,
     Section(&'static [Key]),
     /// The keys depend on the word under the first key.
     Tagged(&'static [(&'static str, &'static [Key])]),
@@ -179,7 +184,7 @@ const OUTPUTS: &[(&str, &[Key])] = &[
 ];
 
 const EXAMPLE: &[Key] = &[
-    key("input", Kind::Map(&Kind::Text), "", "name to text"),
+    key("input", Kind::Names(prompt_names, &Kind::Text), "", "name to text"),
     key("verdict", VERDICT, "", "a number, true or false, or a label"),
     key("reason", Kind::Text, "empty", "why"),
 ];
@@ -189,7 +194,7 @@ const TEST: &[Key] = &[
     key("name", Kind::Text, "its number", "what it shows"),
     key(
         "trace",
-        Kind::Map(&Kind::Any),
+        Kind::Names(trace_names, &Kind::Any),
         "",
         "a trace in [native JSON](../docs/ingest.md#native-json); `trace_id` may be left out",
     ),
@@ -230,7 +235,7 @@ const ALERT: &[Key] = &[
         "versions that are tested as they come; any other label splits what is watched further",
     ),
     key("drop", UNIT, "none", "the drop that one wants to be told of; half of it is tolerated"),
-    key("false_alarms", Kind::Text, "none", "how many are bearable, as in `1 per month`"),
+    key("false_alarms", Kind::Rate, "none", "how many are bearable, as in `1 per month`"),
     key("runbook", Kind::Text, "none", "a link for whoever is called"),
 ];
 
@@ -255,6 +260,16 @@ pub fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("use up to 100 letters, digits and _, beginning with a small letter".to_owned())
+}
+
+/// Names that a prompt may use, and so an example's inputs.
+fn prompt_names() -> Vec<&'static str> {
+    Variable::IN_PROMPTS.iter().map(|v| v.as_str()).collect()
+}
+
+/// The fields of native JSON.
+fn trace_names() -> Vec<&'static str> {
+    NATIVE_FIELDS.to_vec()
 }
 
 /// Names of all checks.

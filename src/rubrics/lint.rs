@@ -124,6 +124,11 @@ fn pass_rule(rubric: &Rubric, document: &Node, found: &mut Found) {
         say("every answer passes, because no score is below 0", "set `pass` above 0");
         return;
     }
+    if rubric.prompt.is_none() {
+        contradicting_limits(rubric, document, found);
+        return;
+    }
+    let mut say = |text: &str, help: &str| found.push(Problem::warning(place.clone(), text).help(help));
     let Output::Category { values } = &rubric.output else { return };
     let good = values.values().filter(|score| **score >= rubric.pass).count();
     if good == 0 {
@@ -133,11 +138,36 @@ fn pass_rule(rubric: &Rubric, document: &Node, found: &mut Found) {
     }
 }
 
+/// Where only checks decide, `pass` is the mark for what their limits leave open: the two must not say opposite things.
+fn contradicting_limits(rubric: &Rubric, document: &Node, found: &mut Found) {
+    let pass = rubric.pass;
+    for spec in &rubric.checks {
+        let name = spec.kind.as_str();
+        let both = [
+            (spec.fail_below.filter(|limit| *limit > pass), "fails by fail_below and passes by `pass`"),
+            (spec.pass_above.filter(|limit| *limit < pass), "passes by pass_above and fails by `pass`"),
+        ];
+        for (limit, what) in both.iter().filter_map(|(limit, what)| Some(((*limit)?, what))) {
+            let (low, high) = (pass.min(limit), pass.max(limit));
+            let text = format!("`{name}`: a score from {low} to {high} {what}");
+            let place = place_of(document, name);
+            found.push(
+                Problem::warning(place, text).help("the limit decides; set `pass` to the same, or leave one out"),
+            );
+        }
+    }
+}
+
+/// The key of a check.
+fn place_of(document: &Node, check: &str) -> Range<usize> {
+    let key = document.at(&["checks"]).list().iter().flat_map(Node::map).find(|(key, _)| key.name == check);
+    key.map_or_else(|| at(document, &["checks"]), |(key, _)| key.span.clone())
+}
+
 fn limits(rubric: &Rubric, document: &Node, found: &mut Found) {
     for spec in &rubric.checks {
         let name = spec.kind.as_str();
-        let key = document.at(&["checks"]).list().iter().flat_map(Node::map).find(|(key, _)| key.name == name);
-        let place = key.map_or_else(|| at(document, &["checks"]), |(key, _)| key.span.clone());
+        let place = place_of(document, name);
         if spec.fail_below.is_some_and(|limit| limit <= 0.0) {
             found.push(
                 Problem::warning(place.clone(), format!("`{name}` never fails the rubric: no score is below 0"))
@@ -230,6 +260,19 @@ fn examples(parsed: &Parsed, found: &mut Found) {
             let text =
                 format!("the example says another thing than the test in line {} about the same answer", test.line);
             found.push(Problem::warning(place, text).help("one of the two is wrong"));
+        } else if let Some(test) = parsed.tests.iter().find(|test| is_about(test, example)) {
+            let place = at(&parsed.document, &["examples", &n.to_string()]);
+            let text = format!("the judges are shown the answer of the test in line {}", test.line);
+            found.push(
+                Problem::note(place, text).help("the test shows nothing then: take another answer for one of them"),
+            );
+        }
+        let earlier =
+            rubric.examples[..n].iter().position(|e| e.input == example.input && passes(&e.verdict, rubric) != said);
+        if let Some(first) = earlier {
+            let place = at(&parsed.document, &["examples", &n.to_string(), "verdict"]);
+            let text = format!("the example says another thing than example {} about the same input", first + 1);
+            found.push(Problem::warning(place, text).help("one of the two is wrong"));
         }
     }
 }
@@ -239,9 +282,14 @@ fn is_about(test: &Test, example: &Example) -> bool {
         let (Some(shown), Some(Value::String(told))) = (example.input.get(key), test.trace.get(field)) else {
             return false;
         };
-        shown.trim() == told.trim()
+        words_of(shown) == words_of(told)
     };
     same("answer", "output") && (!example.input.contains_key("question") || same("question", "input"))
+}
+
+/// A text without layout and capitals, in which a copy may differ.
+fn words_of(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_lowercase).collect()
 }
 
 impl RubricError {
@@ -300,6 +348,17 @@ mod tests {
                 "{to}: {found:#?}"
             );
         }
+        let checks = "name: x\ntitle: X\nchecks: [{grounding: {fail_below: 0.8}}]\npass: 0.6\ntests:\n  - {trace: {output: a}, expect: {passed: true}}\n  - {trace: {output: b}, expect: {passed: false}}\n";
+        let found = findings(checks);
+        assert!(
+            found.iter().any(|f| f.contains("3:11") && f.contains("from 0.6 to 0.8 fails by fail_below")),
+            "{found:#?}"
+        );
+        assert!(findings(&checks.replace("0.6", "0.8")).is_empty());
+        let twice = "examples: [{input: {answer: Hm.}, verdict: rude}, {input: {answer: Hm.}, verdict: polite}, {input: {answer: ' shut  UP.'}, verdict: rude}]\nprompt: |";
+        let found = findings(&CLEAN.replace("prompt: |", twice));
+        assert!(found.iter().any(|f| f.contains("than example 1 about the same input")), "{found:#?}");
+        assert!(found.iter().any(|f| f.contains("shown the answer of the test in line 11")), "{found:#?}");
         let none = CLEAN.split("tests:").next().expect("a start");
         assert!(findings(none)[0].contains("no tests"), "{:?}", findings(none));
     }

@@ -1,6 +1,6 @@
 //! What a form cannot say: whether the values of a file make sense together.
 //!
-//! Called by `parse` once the form is right. Its rule: what could never judge, or could never hold, is an error; what is
+//! Called by `parse` for what has the right form (`sound`), with the whole document for places. Its rule: what could never judge, or could never hold, is an error; what is
 //! merely odd is for `lint`. The way not taken: finding it out when the first trace is judged.
 
 use super::error::Problem;
@@ -14,15 +14,44 @@ use std::ops::Range;
 type Found = Vec<Problem>;
 
 /// Notes everything without sense.
-pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option<&str>), found: &mut Found) {
-    let (checks, prompt) = decided;
+pub(super) fn check(
+    file: &File,
+    (document, sound): (&Node, &Node),
+    (checks, prompt): (&[CheckSpec], Option<&str>),
+    found: &mut Found,
+) {
     let at = |path: &[&str]| document.at(path).span.clone();
     if document.get("evaluates").is_some_and(|node| node.text() != Some("trace")) {
         let problem = Problem::at(at(&["evaluates"]), "spans and sessions are not judged so far");
         found.push(problem.help("only `evaluates: trace` is supported; `history` has the turns before the answer"));
     }
-    let has_panel = document.get("panel").is_some();
-    match (prompt, has_panel) {
+    // What seems to be missing may stand there, misspelt.
+    if document.map().iter().all(|(key, _)| sound.get(&key.name).is_some()) {
+        who_decides(document, (checks, prompt), found);
+    }
+    asking(file, document, found);
+    output(&file.output, document, found);
+    let output_is_known = sound.get("output").is_some() || document.get("output").is_none();
+    if let Some(prompt) = prompt.filter(|_| output_is_known) {
+        claims(prompt, &file.output, at(&["prompt"]), found);
+    }
+    limits(checks, document, found);
+    for (key, problem) in file.alert.problems() {
+        found.push(Problem::at(at(&["alert", key]), problem));
+    }
+    for (n, example) in file.examples.iter().enumerate() {
+        let place = at(&["examples", &n.to_string(), "verdict"]);
+        verdict(&example.verdict, &file.output, place, found);
+    }
+    for (n, test) in file.tests.iter().enumerate() {
+        expectation(test, &file.output, (document, &n.to_string()), found);
+    }
+}
+
+/// Whether there is anything that could decide.
+fn who_decides(document: &Node, (checks, prompt): (&[CheckSpec], Option<&str>), found: &mut Found) {
+    let at = |path: &[&str]| document.at(path).span.clone();
+    match (prompt, document.get("panel").is_some()) {
         (None, true) => {
             found.push(Problem::at(at(&["panel"]), "a panel needs a `prompt`").help("say what it is asked"));
         }
@@ -36,22 +65,6 @@ pub(super) fn check(file: &File, document: &Node, decided: (&[CheckSpec], Option
             found.push(Problem::at(key(document, "name"), text).help("add `checks:`, or `panel:` and `prompt:`"));
         }
         _ => {}
-    }
-    asking(file, document, found);
-    output(&file.output, document, found);
-    if let Some(prompt) = prompt {
-        claims(prompt, &file.output, at(&["prompt"]), found);
-    }
-    limits(checks, document, found);
-    if let Some(problem) = file.alert.problem() {
-        found.push(Problem::at(document.at(&["alert"]).span.clone(), problem));
-    }
-    for (n, example) in file.examples.iter().enumerate() {
-        let place = at(&["examples", &n.to_string(), "verdict"]);
-        verdict(&example.verdict, &file.output, place, found);
-    }
-    for (n, test) in file.tests.iter().enumerate() {
-        expectation(test, &file.output, (document, &n.to_string()), found);
     }
 }
 

@@ -8,6 +8,7 @@ use super::error::{Problem, RubricError};
 use super::form;
 use super::keys::{FILE, Kind, is_limit};
 use super::meaning;
+use super::sound;
 use super::template;
 use super::yaml::{self, Node};
 use crate::domain::ids::short_hash;
@@ -52,6 +53,13 @@ impl Parsed {
     pub fn about_test(&self, number: usize, message: String) -> Problem {
         let place = self.document.at(&["tests", &number.to_string(), "trace"]).span.clone();
         Problem::warning(place, message).help("the form is native JSON, see docs/ingest.md")
+    }
+
+    /// Something odd about a judge of the panel.
+    #[must_use]
+    pub fn about_judge(&self, number: usize, message: String, help: String) -> Problem {
+        let place = self.document.at(&["panel", &number.to_string()]).span.clone();
+        Problem::warning(place, message).help(help)
     }
 }
 
@@ -119,7 +127,6 @@ pub(super) struct File {
     #[serde(default)]
     pub abstain: bool,
     pass: Option<f64>,
-    pub prompt: Option<String>,
     #[serde(default)]
     pub examples: Vec<Example>,
     #[serde(default)]
@@ -170,26 +177,28 @@ pub fn parse(path: &Path, source: &str, around: Surroundings<'_>) -> Result<Pars
     let mut found = Vec::new();
     form::check(&document, &Kind::Section(FILE), "", &mut found);
     if !matches!(document.kind, yaml::Kind::Map(_)) {
-        found = vec![Problem::at(document.span.clone(), "a rubric is a mapping of keys").help("begin with `name:`")];
+        let problem = Problem::at(document.span.clone(), "a rubric is a mapping of keys").help("begin with `name:`");
+        return Err(refuse(vec![problem]));
     }
     if let Some(prompt) = document.get("prompt") {
         found.extend(template::check(path, source, prompt, around.shared));
     }
-    if !found.is_empty() {
-        return Err(refuse(found));
-    }
-    let file: File = serde_json::from_value(without_nulls(document.value())).map_err(|error| {
-        let (text, rate) = (error.to_string(), document.at(&["alert", "false_alarms"]));
-        if text.contains("is no rate") {
-            return refuse(vec![Problem::at(rate.span.clone(), text)]);
+    sound::on_own_scale(&document, &mut found);
+    // What is right by itself is looked at even where something else is not: people see all mistakes at once.
+    let sound = sound::part(&document, &found);
+    let file: File = match serde_json::from_value(without_nulls(sound.value())) {
+        Ok(file) => file,
+        Err(_) if !found.is_empty() => return Err(refuse(found)),
+        Err(error) => {
+            let help = "this is a mistake of ours: its form was found to be right";
+            return Err(refuse(vec![Problem::at(0..0, format!("the file cannot be used: {error}")).help(help)]));
         }
-        let help = "this is a mistake of ours: its form was found to be right";
-        refuse(vec![Problem::at(0..0, format!("the file cannot be used: {text}")).help(help)])
-    })?;
+    };
     let panel = panel(file.panel.as_ref(), &document, around.panels, &mut found);
     let checks = checks(&file.checks);
-    let prompt = file.prompt.as_deref().map(|text| template::expand(text, around.shared));
-    meaning::check(&file, &document, (&checks, prompt.as_deref()), &mut found);
+    let written = document.get("prompt").and_then(Node::text);
+    let prompt = written.map(|text| template::expand(text, around.shared));
+    meaning::check(&file, (&document, &sound), (&checks, prompt.as_deref()), &mut found);
     if !found.is_empty() {
         return Err(refuse(found));
     }
@@ -416,6 +425,35 @@ mod tests {
         let error = parse(source).expect_err("invalid");
         assert_eq!(error.problems.len(), 8, "{}", error.render(false));
         assert!(error.to_string().ends_with("(and 7 more)"), "{error}");
+    }
+
+    #[test]
+    fn what_has_no_sense_is_told_beside_what_has_no_form() {
+        let source = "name: x\npanel: default\nstop_at: 0.3\npas: 1\nprompt: \"{{ answer }}\"\nalert: {drop: 0, false_alarms: often}\n\
+            examples:\n  - input: {anwser: x}\n    verdict: 0.5\n    raeson: y\n\
+            tests:\n  - {trace: {outptu: x, tier: gold}, expect: {pased: true}}\n";
+        let error = parse(source).expect_err("invalid");
+        let told: Vec<String> = error.problems.iter().map(|p| error.line_of(p)).collect();
+        for (place, word) in [
+            ("3:10", "above 0.5"),
+            ("4:1", "did you mean `pass`"),
+            ("6:", "is no rate"),
+            ("8:13", "did you mean `answer`"),
+            ("10:5", "did you mean `reason`"),
+            ("12:14", "did you mean `output`"),
+            ("12:47", "did you mean `passed`"),
+        ] {
+            let there = format!("rubrics/x.yaml:{place}");
+            assert!(told.iter().any(|t| t.starts_with(&there) && t.contains(word)), "{place} {word}: {told:#?}");
+        }
+        assert_eq!(told.len(), 7, "and nothing that follows from another mistake: {told:#?}");
+    }
+
+    #[test]
+    fn a_pass_mark_on_the_rubrics_own_scale_is_told_as_a_share() {
+        let source = format!("{}output: {{type: score, range: [1, 5]}}\n", GOOD.replace("0.7", "4"));
+        let text = parse(&source).expect_err("out of range").to_string();
+        assert!(text.contains("4 of 1 to 5 is 0.75"), "{text}");
     }
 
     #[test]

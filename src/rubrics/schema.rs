@@ -44,6 +44,11 @@ fn of(kind: &Kind) -> Value {
         Kind::Variable => json!({"enum": variable_names()}),
         Kind::List(each) => json!({"type": "array", "items": of(each)}),
         Kind::Map(each) => json!({"type": "object", "additionalProperties": of(each)}),
+        Kind::Names(names, each) => {
+            let properties: Map<String, Value> = names().into_iter().map(|name| (name.to_owned(), of(each))).collect();
+            json!({"type": "object", "properties": properties, "additionalProperties": of(each)})
+        }
+        Kind::Rate => json!({"type": "string", "pattern": "^[0-9.]+ per (month|week|day)$"}),
         Kind::Section(keys) => section(keys, None),
         Kind::Tagged(variants) => {
             let all: Vec<Value> = variants.iter().map(|(word, keys)| section(keys, Some(word))).collect();

@@ -5,7 +5,7 @@
 //! | who is sampled, with what probability | `thresholds`; which to label next: `choice` |
 //! | what is the judged rate, and what changed | `survey` (the default), `hajek`, `proportions` |
 //! | what would people say | `active` (labels asked for by doubt), `ppi` (a plain sample of labels), `rogan_gladen` (a golden set) |
-//! | how good are judges | `accuracy`, `paired`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
+//! | how good are judges, and is a run better than another | `accuracy`, `paired`, `bootstrap`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
 //! | what are votes worth together | `stack` (with labels), `dawid_skene` (without) |
 //! | is it worse than before | `stream` (one stream's state), on `kernel`; how small a drop shows: `planner` |
 //! | which of many tests | `many`; was sampling as configured: `sample_ratio`; intervals at any look: `anytime` |
@@ -18,6 +18,7 @@ pub mod active;
 pub mod alpha;
 pub mod anytime;
 mod beta;
+pub mod bootstrap;
 pub mod choice;
 pub mod correlation;
 pub mod dawid_skene;

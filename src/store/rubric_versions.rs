@@ -46,6 +46,22 @@ impl Store {
         .transpose()
     }
 
+    /// Versions of a rubric, the one that was first loaded last at first; at most `max`.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn rubric_versions(&self, name: &str, max: i64) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT version, first_seen_at FROM rubric_versions WHERE rubric = $1 ORDER BY first_seen_at DESC, version LIMIT $2",
+            name,
+            max
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("listing rubric versions"))?;
+        Ok(rows.into_iter().map(|row| (row.version, row.first_seen_at)).collect())
+    }
+
     /// The version of each rubric that was first loaded last.
     ///
     /// # Errors

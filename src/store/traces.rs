@@ -235,6 +235,22 @@ impl Store {
         Ok(rows.into_iter().map(|row| (row.trace_id, row.body)).collect())
     }
 
+    /// Bodies of kept traces that were decided on at or after `since`, at most `max`, the newest first.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn recent_bodies(&self, since: DateTime<Utc>, max: i64) -> Result<Vec<Vec<u8>>, StoreError> {
+        sqlx::query_scalar!(
+            r#"SELECT body AS "body!" FROM traces WHERE kept AND body IS NOT NULL AND decided_at >= $1
+               ORDER BY decided_at DESC, trace_id LIMIT $2"#,
+            since,
+            max
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("reading recent traces"))
+    }
+
     /// Removes up to `max` rows of traces that sampling left out before `before`; their tallies stay.
     ///
     /// # Errors

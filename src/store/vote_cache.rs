@@ -28,6 +28,15 @@ impl Store {
         Ok(rows.into_iter().filter_map(|row| Some((row.key, serde_json::from_value(row.vote).ok()?))).collect())
     }
 
+    /// Keeps new votes for `keep_for`, where no verdict is stored that would do it.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn cache_votes(&self, votes: &[Vote], keep_for: TimeDelta, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::op("keeping votes"))?;
+        insert(&mut connection, votes.iter(), keep_for, now).await
+    }
+
     /// Removes up to `max` votes that are out of date, or beyond the newest `keep`.
     ///
     /// # Errors

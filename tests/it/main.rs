@@ -15,6 +15,7 @@ mod commands;
 mod datadog;
 mod datadog_as_code;
 mod doors;
+mod eval;
 mod faults;
 mod grpc;
 mod held_up;

@@ -4,6 +4,7 @@ use super::super::{BAD_INPUT, Context};
 use super::cost::{self, Cost};
 use super::sources::{self, Source};
 use crate::config::Config;
+use crate::config::nearest::nearest;
 use crate::pipeline::trial;
 use crate::rubrics::error::{Problem, RubricError, Severity};
 use crate::rubrics::lint::lint;
@@ -59,17 +60,46 @@ fn look(source: &Source, config: &Config) -> (Option<RubricError>, Option<Cost>)
             let mut found = lint(&source.path, parsed);
             for (n, why) in unreadable_tests(parsed) {
                 let problem = parsed.about_test(n, format!("the test's trace cannot be used: {why}"));
-                match &mut found {
-                    Some(found) => found.problems.push(problem),
-                    None => {
-                        let text = parsed.rubric.source.as_str().into();
-                        found = Some(RubricError { path: source.path.clone(), text, problems: vec![problem] });
-                    }
-                }
+                add(&mut found, source, parsed, problem);
+            }
+            for problem in unknown_judges(parsed, config) {
+                add(&mut found, source, parsed, problem);
             }
             (found, cost::of(&parsed.rubric, &parsed.tests, config))
         }
     }
+}
+
+fn add(found: &mut Option<RubricError>, source: &Source, parsed: &Parsed, problem: Problem) {
+    match found {
+        Some(found) => found.problems.push(problem),
+        None => {
+            let text = parsed.rubric.source.as_str().into();
+            *found = Some(RubricError { path: source.path.clone(), text, problems: vec![problem] });
+        }
+    }
+}
+
+/// Judges of the panel that the configuration does not have. A named panel has only configured ones.
+fn unknown_judges(parsed: &Parsed, config: &Config) -> Vec<Problem> {
+    // Without any judge this is a place where nothing is judged, and the last line says so.
+    if config.judges.is_empty() {
+        return Vec::new();
+    }
+    let unknown = parsed.rubric.panel.iter().enumerate().filter(|(_, name)| !config.judges.contains_key(*name));
+    let one = |(n, name): (usize, &String)| {
+        let known = || config.judges.keys().map(String::as_str);
+        let hint = nearest(name, known()).map_or_else(
+            || format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+            |best| format!("did you mean `{best}`?"),
+        );
+        parsed.about_judge(
+            n,
+            format!("the judge `{name}` is not configured"),
+            format!("{hint}; or add [judges.{name}]"),
+        )
+    };
+    unknown.map(one).collect()
 }
 
 fn unreadable_tests(parsed: &Parsed) -> Vec<(usize, String)> {

@@ -74,7 +74,7 @@ pub(super) fn list(as_json: bool, context: &Context) -> anyhow::Result<ExitCode>
 
 pub(super) async fn show(args: &ShowArgs, as_json: bool, context: &Context) -> anyhow::Result<ExitCode> {
     let config = context.config()?;
-    let (from, rubric) = sources::one(&args.rubric, &config, context).await?;
+    let (from, rubric) = sources::one(&args.rubric, &config).await?;
     if args.prompt {
         let (_, parsed) = sources::usable(sources::read(std::slice::from_ref(&args.rubric), &config)?)?.swap_remove(0);
         let test = parsed.tests.first().context("the rubric has no test to show its prompt with")?;

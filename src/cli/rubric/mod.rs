@@ -3,7 +3,6 @@
 mod check;
 mod cost;
 mod diff;
-mod junit;
 mod list;
 mod new;
 mod sources;
@@ -18,7 +17,7 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:\n  assize rubric new politeness --title \"Polite to the customer\"\n  \
     assize rubric check rubrics\n  assize rubric test rubrics/tone.yaml --judge sim\n  \
     assize rubric diff tone@sha256:0123456789ab rubrics/tone.yaml --trace-file traces.jsonl\n\n\
-    A rubric is named by its file, by its name, or by NAME@VERSION where a database is configured.\n\
+    A rubric is named by its file, by its name, or by NAME@VERSION where a database is configured or `serve` keeps its private one.\n\
     Exit code 1 when a check warns or a test fails, 2 when a file cannot be used.")]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -1,11 +1,12 @@
 //! The rubrics that a command is about: files, folders, names, or stored versions.
 
-use super::super::{Context, database::Database};
+use super::super::database::Database;
 use crate::config::Config;
 use crate::domain::rubric::Rubric;
 use crate::rubrics::error::RubricError;
 use crate::rubrics::folder::Folder;
 use crate::rubrics::parse::{Parsed, Surroundings, parse};
+use crate::store::StoreError;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 
@@ -94,19 +95,47 @@ pub(super) fn is_terminal() -> bool {
 }
 
 /// One rubric: a file, a name, or `NAME@VERSION` from the database.
-pub(super) async fn one(given: &str, config: &Config, context: &Context) -> anyhow::Result<(String, Rubric)> {
-    if let Some((name, version)) = given.split_once('@').filter(|_| !Path::new(given).exists()) {
-        let version = if version.starts_with("sha256:") { version.to_owned() } else { format!("sha256:{version}") };
-        if config.database.url.is_none() {
-            bail!("{given} is a stored version, and no database is configured; set DATABASE_URL");
-        }
-        let database = Database::open(&context.config()?, None).await?;
-        let found = database.store.rubric_version(name, &version).await;
-        database.close().await;
-        let rubric = found?
-            .with_context(|| format!("{name} {version} is not stored; /api/v1/rubrics and verdicts name versions"))?;
-        return Ok((format!("{name} {version}"), rubric));
+pub(super) async fn one(given: &str, config: &Config) -> anyhow::Result<(String, Rubric)> {
+    let mut all = several(given, config).await?;
+    if all.len() > 1 {
+        bail!("{given} has {} rubrics; name one of them", all.len());
     }
-    let (path, parsed) = usable(read(&[given.to_owned()], config)?)?.swap_remove(0);
-    Ok((path.display().to_string(), parsed.rubric))
+    Ok(all.swap_remove(0))
+}
+
+/// The rubrics of a folder, or one as in [`one`]; each with what it is called. Never none.
+pub(super) async fn several(given: &str, config: &Config) -> anyhow::Result<Vec<(String, Rubric)>> {
+    if let Some((name, version)) = given.split_once('@').filter(|_| !Path::new(given).exists()) {
+        return Ok(vec![stored(name, version, config).await?]);
+    }
+    let read = usable(read(&[given.to_owned()], config)?)?;
+    Ok(read.into_iter().map(|(path, parsed)| (path.display().to_string(), parsed.rubric)).collect())
+}
+
+/// Versions that are named where one is not found.
+const VERSIONS_TOLD: i64 = 10;
+
+/// A version that the service has loaded, from the configured database or the private one.
+async fn stored(name: &str, version: &str, config: &Config) -> anyhow::Result<(String, Rubric)> {
+    let version = if version.starts_with("sha256:") { version.to_owned() } else { format!("sha256:{version}") };
+    let Some(database) = Database::existing(config).await? else {
+        bail!(
+            "{name}@{version} is a stored version, and there is no database: set DATABASE_URL, or stand where `serve` keeps its private one ({})",
+            config.database.private_dir.display()
+        );
+    };
+    let found = async {
+        Ok::<_, StoreError>((
+            database.store.rubric_version(name, &version).await?,
+            database.store.rubric_versions(name, VERSIONS_TOLD).await?,
+        ))
+    }
+    .await;
+    database.close().await;
+    let (rubric, known) = found?;
+    let known: Vec<String> = known.into_iter().map(|(v, at)| format!("{v} ({})", at.format("%F"))).collect();
+    let others =
+        if known.is_empty() { "no version of it is".to_owned() } else { format!("stored are {}", known.join(", ")) };
+    let rubric = rubric.with_context(|| format!("{name} {version} is not stored; {others}"))?;
+    Ok((format!("{name} {version}"), rubric))
 }

@@ -1,7 +1,9 @@
 //! `assize rubric test`: rubrics against their own tests.
 
+use super::super::junit::{self, Case, Ended};
+use super::super::progress::Progress;
 use super::super::{Context, table};
-use super::{junit, sources};
+use super::sources;
 use crate::app::Bench;
 use crate::config::Config;
 use crate::domain::clock::SystemClock;
@@ -10,7 +12,6 @@ use crate::pipeline::trial::{self, Tried};
 use crate::rubrics::parse::{Expect, Parsed};
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,7 +51,8 @@ pub(super) async fn run(args: &Args, as_json: bool, context: &Context) -> anyhow
     life.stop(Duration::from_secs(1), std::future::pending()).await;
     let suites = suites?;
     if let Some(path) = &args.junit {
-        std::fs::write(path, junit::report(&suites)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, junit::report(&cases(&suites)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     println!("{}", if as_json { to_json(&suites).to_string() } else { as_text(&suites, args.times) });
     let failed = suites.iter().any(|(_, all)| all.iter().any(|t| !t.is_skipped() && !t.is_passed()));
@@ -77,18 +79,33 @@ async fn try_all(args: &Args, config: Config, rubrics: Vec<(PathBuf, Parsed)>) -
     let is_simulated = simulated || trial::is_simulated(&config);
     let bench = Bench::without_rubrics(config, Arc::new(SystemClock), None)?;
     let count: usize = rubrics.iter().map(|(_, parsed)| parsed.tests.len()).sum();
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tests, {eta} left");
-    let bar = ProgressBar::new(count as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut progress = Progress::new(count, "tests");
     let mut suites = Vec::new();
     for (_, parsed) in &rubrics {
         let rubric: Arc<Rubric> =
             if simulated { trial::with_simulated_panel(&parsed.rubric) } else { Arc::new(parsed.rubric.clone()) };
         let tried = trial::run(&bench, &rubric, &parsed.tests, (args.times, is_simulated)).await;
-        bar.inc(tried.len() as u64);
+        for one in &tried {
+            progress.one(one.verdicts.iter().map(|v| v.cost_usd).sum());
+        }
         suites.push((rubric.name.clone(), tried));
     }
-    bar.finish_and_clear();
+    progress.end();
     Ok(suites)
+}
+
+fn cases(suites: &Suites) -> Vec<(String, Vec<Case>)> {
+    let one = |tried: &Tried| {
+        let why = tried.why().unwrap_or_default();
+        let ended = match (tried.is_skipped(), tried.is_passed()) {
+            (true, _) => Ended::Skipped(why),
+            (_, true) => Ended::Passed,
+            _ => Ended::Failed(why),
+        };
+        let ms: i64 = tried.verdicts.iter().map(|v| v.latency_ms).sum();
+        Case { name: tried.test.name.clone(), seconds: ms as f64 / 1e3, ended }
+    };
+    suites.iter().map(|(rubric, all)| (rubric.clone(), all.iter().map(one).collect())).collect()
 }
 
 /// What a test expects, in words.

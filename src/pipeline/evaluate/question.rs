@@ -9,6 +9,7 @@ use crate::domain::rubric::{Output, Rubric, Variable};
 use crate::domain::rung::Traits;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::{Outcome, TraceLabels, Vote};
+use crate::judge::claims;
 use crate::judge::prompt::{self, Marks, PromptError, Template};
 use crate::llm::judges::JudgeHandle;
 use crate::pipeline::enqueue::labels;
@@ -114,6 +115,36 @@ impl Question {
         };
         short_hash(&[parameters.to_string().as_bytes(), question.as_bytes()], 40)
     }
+}
+
+/// What one judge of a panel would be asked first.
+#[derive(Debug)]
+pub struct Preview {
+    /// The judge, by its seat.
+    pub judge: String,
+    /// Stands in every fence.
+    pub nonce: String,
+    /// Role and text.
+    pub messages: Vec<(&'static str, Arc<str>)>,
+}
+
+/// What each judge of a rubric's panel would be asked first about a trace: for claims, to split the answer.
+///
+/// # Errors
+/// The outcome, and why there is no question.
+pub fn preview(bench: &Bench, rubric: &Arc<Rubric>, trace: &Trace) -> Result<Vec<Preview>, (Outcome, String)> {
+    let question = Question::new(bench, rubric, trace)?;
+    let now = bench.clock.now();
+    let one = |seat: &String| {
+        let traits = bench.judges.get(seat).map_or_else(Traits::default, |judge| judge.traits(now));
+        let request = if matches!(rubric.output, Output::Claims { .. }) {
+            claims::split_request(rubric, &question.inputs, &question.marks, &traits)
+        } else {
+            question.request(seat, &traits)
+        };
+        Preview { judge: seat.clone(), nonce: question.marks.nonce.clone(), messages: request.messages }
+    };
+    Ok(rubric.panel.iter().map(one).collect())
 }
 
 fn need(inputs: &BTreeMap<Variable, String>, wanted: &[Variable]) -> Result<(), PromptError> {

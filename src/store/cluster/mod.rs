@@ -175,6 +175,13 @@ pub async fn fresh_database(url: &SecretString, name: &str) -> Result<SecretStri
     Ok(SecretString::from(format!("{server}/{name}{query}")))
 }
 
+/// Whether a private cluster was ever made under `dir`.
+#[must_use]
+pub async fn exists(dir: &Path) -> bool {
+    // `home` makes the folder, which is more than looking.
+    dir.is_dir() && home(dir).await.is_ok_and(|dir| dir.join("postgres/PG_VERSION").exists())
+}
+
 /// The address of a private cluster that another process of ours runs under `dir`, if one does.
 #[must_use]
 pub async fn running(dir: &Path) -> Option<SecretString> {
