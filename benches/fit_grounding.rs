@@ -8,7 +8,7 @@
 #[path = "accuracy/data.rs"]
 mod data;
 
-use assize::checks::grounding::features::{COUNT, NAMES};
+use assize::checks::grounding::features::{COUNT, NAMES, SHAPES};
 use assize::checks::grounding::{features_of, model::Coefficients};
 use data::{Data, text};
 use std::collections::BTreeMap;
@@ -112,7 +112,8 @@ fn fit(items: &[&Item]) -> Fit {
     Fit { weights: raw, intercept: base - shift }
 }
 
-/// Takes a part of each family's own mean out: what tells sets apart is not what tells true from false.
+/// Takes a part of each family's own mean out: what tells sets apart is not what tells true from false. Shapes keep theirs:
+/// they are there to level the sets.
 fn centre(items: &[&Item], weights: &[f64], rows: &mut [[f64; COUNT]]) {
     let mut means: BTreeMap<&str, ([f64; COUNT], f64)> = BTreeMap::new();
     for ((item, w), row) in items.iter().zip(weights).zip(rows.iter()) {
@@ -124,7 +125,7 @@ fn centre(items: &[&Item], weights: &[f64], rows: &mut [[f64; COUNT]]) {
     }
     for (item, row) in items.iter().zip(rows) {
         let (sum, weight) = &means[item.family.as_str()];
-        for (x, sum) in row.iter_mut().zip(sum) {
+        for (x, sum) in row.iter_mut().zip(sum).take(COUNT - SHAPES) {
             *x -= CENTRED * sum / weight;
         }
     }
