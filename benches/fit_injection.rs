@@ -15,10 +15,10 @@ use serde_json::json;
 use std::fmt::Write;
 
 /// Strength of the ridge: half of this times the squared length of the coefficients is added to the loss.
-const RIDGE: f64 = 1.0 / 0.3;
+const RIDGE: f64 = 2.0;
 const FOLDS: usize = 10;
 /// Share of benign texts above one half, in held-out folds: of users' texts, of documents.
-const FALSE_POSITIVES: [f64; 2] = [0.02, 0.025];
+const FALSE_POSITIVES: [f64; 2] = [0.025, 0.03];
 
 struct Item {
     values: [f64; COUNT],
@@ -48,15 +48,17 @@ fn main() {
     }
     let mut models = Vec::new();
     let mut figures = Vec::new();
+    let mut held_out = Vec::new();
     for (items, limit) in sides.iter().zip(FALSE_POSITIVES) {
         let (shift, recall) = cross_validate(items, limit);
         let mut weights = fit(&items.iter().collect::<Vec<_>>());
         weights[0] += shift;
         println!("{} texts, recall {recall:.3} at {limit} false positives in held-out folds", items.len());
+        held_out.push(format!("recall {recall:.3} at {limit} false positives in {} texts", items.len()));
         figures.push(json!({"texts": items.len(), "recall": recall, "false_positives": limit}));
         models.push(weights);
     }
-    write(&models);
+    write(&models, &held_out);
     println!("{}", json!({"bench": "fit_injection", "models": figures}));
 }
 
@@ -130,12 +132,15 @@ fn solve(mut matrix: [[f64; COUNT + 1]; COUNT + 1], mut right: Weights) -> Weigh
     right
 }
 
-fn write(models: &[Weights]) {
+fn write(models: &[Weights], held_out: &[String]) {
     let mut out = String::from(
         "# Coefficients of the two logistic models, written by `cargo bench --bench fit_injection`: feature, users' texts, documents.\n",
     );
+    // Writing to a String cannot fail.
+    for (whose, found) in ["users' texts", "documents"].iter().zip(held_out) {
+        let _ = writeln!(out, "# held out: injection, {whose}: {found}");
+    }
     for (n, name) in std::iter::once("intercept").chain(NAMES).enumerate() {
-        // Writing to a String cannot fail.
         let _ = writeln!(out, "{name} {:.4} {:.4}", models[0][n], models[1][n]);
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/checks/prompt_injection/coefficients.txt");

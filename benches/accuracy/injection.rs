@@ -9,8 +9,8 @@ use assize::domain::rubric::CheckKind;
 const ABOUT: &str = "Bad: an attack. `bipia` is documents with and without an order put into them, and is given to the check as \
 a retrieved document; everything else as what a user wrote. `cyberseceval_pi` attacks come with the system prompt that they attack, \
 which the check sees too; no benign text of these sets has one, so how often a harmless question is taken for a probe of the \
-instructions is not measured here. The coefficients are fitted on these texts (`cargo bench --bench fit_injection` prints the recall \
-in held-out folds, which is the fairer figure); the lists of cues were written with an eye on them.";
+instructions is not measured here. The coefficients are fitted on these texts; the recall in held-out folds, as `cargo bench --bench fit_injection` found it, stands below and is \
+the fairer figure. The lists of cues were written with an eye on them.";
 
 const REGEX: &str = "one regular expression";
 
@@ -29,6 +29,11 @@ pub fn run(data: &Data) -> Result<Family, String> {
         name: "injection",
         about: ABOUT,
         rows: rows(&items, &[]),
+        named: include_str!("../../src/checks/prompt_injection/coefficients.txt")
+            .lines()
+            .filter_map(|line| line.strip_prefix("# held out: "))
+            .map(|found| format!("held out: {found}"))
+            .collect(),
         baselines: vec![
             base("pooled", "recall", 0.191),
             base("pooled", "false_rate", 0.014),

@@ -22,6 +22,8 @@ pub struct Coefficients {
     pub ridge: f64,
     /// How much of each set's own mean was taken out of the features before fitting, 0 to 1.
     pub centred: f64,
+    /// Macro AUC and macro balanced accuracy at one threshold, by what the fit had not seen; benches/accuracy.rs prints them.
+    pub held_out: BTreeMap<String, [f64; 2]>,
     /// Chosen so that a score of 0.5 has the best balanced accuracy, as a mean over the sets.
     pub intercept: f64,
     /// By feature; those that are not named are 0.

@@ -7,7 +7,7 @@ use super::index::{Index, NONE};
 use super::lexicon::Word;
 use super::relations::{OPPOSITES, SYNONYMS};
 use super::token::{Kind, SENTENCE_TOKENS_MAX, Token, Tokens};
-use super::window::Window;
+use super::window::{Window, is_rare};
 use std::ops::Range;
 
 /// Of a context, this many numbers are compared by their rounded value.
@@ -15,6 +15,9 @@ const NUMBERS_MAX: usize = 256;
 
 /// Words related to one that are looked up.
 const RELATED_MAX: usize = 24;
+
+/// Of the answer, this many content words are looked through for repetitions; they tell in short answers only.
+const REPEATED_MAX: usize = 32;
 
 /// A synonym is worth this much of the word itself.
 const SYNONYM_SUPPORT: f64 = 0.8;
@@ -34,12 +37,12 @@ pub struct Sentence {
     pub covered: f64,
     /// Share of neighbours that are neighbours in the context too.
     pub runs: f64,
-    /// The least cohesive three neighbours: 1 = close together in the context, 0 = in other sentences of it.
-    pub cohesion: f64,
     /// Share of neighbours of which some places in the context are close.
     pub near: f64,
-    /// The same of rare words and numbers: names of one row, facts of one event.
+    /// Most rare words and numbers that one sentence of the context has, as a share of those known: names of one row, facts of one event.
     pub rare_together: f64,
+    /// Share of neighbours among its known names, rare words and numbers that some sentence of the context has both of.
+    pub rare_pairs: f64,
     /// Share of known among the words that the question has not.
     pub telling: f64,
     /// Share of its numbers that neither context nor question has.
@@ -48,10 +51,22 @@ pub struct Sentence {
     pub spread: f64,
     /// Unknown words with a synonym in the context.
     pub synonyms: f64,
-    /// Whether it negates, and the passage does not.
-    pub negates: f64,
-    /// Words of number or frequency that the passage has not.
-    pub quantifiers: f64,
+    /// Whether it has a word of negation.
+    pub negates: bool,
+    /// Words behind a negation of which the place in the context is not behind one.
+    pub negated_alone: f64,
+    /// Unknown numbers beside a word that has another number beside it in the context.
+    pub number_clashes: f64,
+    /// Rare words and numbers that neither context nor question has, nor a synonym of it.
+    pub rare_unknown: f64,
+    /// Content words that make it less sure (`seems`, `reportedly`) and that the passage has not.
+    pub hedges: f64,
+    /// Where it goes on elsewhere in the context, in the middle of a phrase: the context's next word has content, and no mark stands before it.
+    pub splices: f64,
+    /// Negations and hedges of the context that it leaves out between two places of one sentence.
+    pub doubts_skipped: f64,
+    /// Content words that stood before in the answer, of its first 32.
+    pub repeats: f64,
     /// Words for the speaker or the one spoken to that the passage has not.
     pub persons: f64,
     /// Places of numbers that neither context nor question has.
@@ -98,6 +113,7 @@ impl<'a> Reader<'a> {
         let mut numbers = answer.numbers.iter().peekable();
         let mut out = Vec::with_capacity(answer.sentences as usize);
         let mut start = 0;
+        let mut said: Vec<u32> = Vec::with_capacity(REPEATED_MAX);
         for tokens in answer.tokens.chunk_by(|a, b| a.sentence == b.sentence) {
             let mut values = [0.0; SENTENCE_TOKENS_MAX as usize];
             while let Some((value, at)) = numbers.next_if(|n| (n.1 as usize) < start + tokens.len()) {
@@ -106,7 +122,9 @@ impl<'a> Reader<'a> {
             start += tokens.len();
             if tokens.iter().any(Token::is_content) {
                 self.window.lay(tokens);
-                out.push((self.sentence(text, tokens, &values), only_affirms(text, tokens)));
+                let mut sentence = self.sentence(text, tokens, &values);
+                sentence.repeats = repeats(&mut said, tokens);
+                out.push((sentence, only_affirms(text, tokens)));
             }
         }
         let claims = out.iter().any(|(_, affirms)| !affirms);
@@ -126,9 +144,8 @@ impl<'a> Reader<'a> {
 
     fn words(&self, s: &mut Sentence, tokens: &[Token], values: &[f64]) {
         let (mut soft, mut telling, mut told, mut numbers) = (0.0, 0.0, 0.0, 0.0);
-        let mut negates = false;
         for (i, token) in tokens.iter().enumerate() {
-            negates |= token.word.is(Word::NEGATION);
+            s.negates |= token.word.is(Word::NEGATION);
             if token.word.is(Word::PERSON) && !self.window.has(token.stem) {
                 s.persons += 1.0;
             }
@@ -147,20 +164,21 @@ impl<'a> Reader<'a> {
                     numbers += 1.0;
                     if !has && !asked && !self.rounds(values[i]) {
                         s.unknown_numbers.push(token.start as usize..token.end as usize);
+                        s.rare_unknown += 1.0;
+                        s.number_clashes += flag(self.clashes(tokens, i));
                     }
                 }
                 Kind::Word if !held => soft += self.unheld(s, token, (has, asked), i > 0),
                 _ => {}
             }
-            if !held && token.word.is(Word::QUANTIFIER) {
-                s.quantifiers += 1.0;
-            }
+            s.hedges += flag(!held && token.word.is(Word::HEDGE));
+            let place = self.window.aligned[i];
+            s.negated_alone += flag(token.negated && place != NONE && !self.index.at(place).negated);
         }
         s.soft = share(soft, s.words);
         s.telling = share(told, telling);
         s.number_miss = if numbers > 0.0 { s.unknown_numbers.len() as f64 / numbers } else { 0.0 };
         s.rare_together = share(f64::from(self.window.best_rare), f64::from(self.window.known_rare));
-        s.negates = flag(negates && !self.window.negates());
     }
 
     /// A word that the passage has not: a name, a synonym or an opposite. Returns its support beyond what was counted.
@@ -179,7 +197,23 @@ impl<'a> Reader<'a> {
             s.synonyms += flag(!asked && !name);
             return SYNONYM_SUPPORT;
         }
+        s.rare_unknown += flag(!asked && is_rare(token));
         0.0
+    }
+
+    /// Whether the content word before or behind a number stands beside a number in the context.
+    fn clashes(&self, tokens: &[Token], i: usize) -> bool {
+        const LOOK: usize = 8;
+        let context = &self.index.text.tokens;
+        let beside_number = |place: u32| {
+            let place = place as usize;
+            let around = place.saturating_sub(2)..(place + 3).min(context.len());
+            context[around].iter().any(|t| t.kind == Kind::Number)
+        };
+        let before = (0..i).rev().find(|j| tokens[*j].is_content());
+        let behind = (i + 1..tokens.len()).find(|j| tokens[*j].is_content());
+        let neighbours = [before, behind].into_iter().flatten();
+        neighbours.flat_map(|j| self.index.chain(self.window.first[j]).take(LOOK)).any(beside_number)
     }
 
     /// Whether a number of the context is this one, rounded or in another unit of thousands.
@@ -196,40 +230,32 @@ impl<'a> Reader<'a> {
     fn pairs(&self, s: &mut Sentence, tokens: &[Token]) {
         let aligned = &self.window.aligned;
         let (mut pairs, mut near) = (0.0, 0.0);
-        let (mut last_three, mut cohesion, mut all, mut count) = ([1.0; 2], 1.0_f64, 0.0, 0_u32);
-        let mut previous: Option<usize> = None;
-        for i in (0..tokens.len()).filter(|i| tokens[*i].is_content()) {
-            let Some(j) = previous.replace(i) else { continue };
-            let (p, q) = (aligned[j], aligned[i]);
-            let value = if p == NONE || q == NONE {
-                0.3
-            } else {
-                pairs += 1.0;
-                near += flag(q.abs_diff(p) <= 6 || self.ever_near(j, i));
-                self.tie(p, q)
-            };
-            count += 1;
-            all += value;
-            if count >= 3 {
-                cohesion = cohesion.min((last_three[0] + last_three[1] + value) / 3.0);
+        let (mut rare_pairs, mut together) = (0.0, 0.0);
+        let (mut previous, mut previous_rare) = (None, None);
+        for (i, token) in tokens.iter().enumerate().filter(|(_, t)| t.is_content()) {
+            if let Some(j) = previous.replace(i) {
+                let (p, q): (u32, u32) = (aligned[j], aligned[i]);
+                if p != NONE && q != NONE {
+                    pairs += 1.0;
+                    near += flag(q.abs_diff(p) <= 6 || self.ever_near(j, i));
+                }
             }
-            last_three = [last_three[1], value];
+            if self.window.first[i] != NONE
+                && (token.capital || is_rare(token))
+                && let Some(j) = previous_rare.replace(i)
+            {
+                rare_pairs += 1.0;
+                together += flag(self.ever_in_one_sentence(j, i));
+            }
         }
         s.near = share(near, pairs);
-        s.cohesion = if count < 3 { share(all, f64::from(count)) } else { cohesion };
+        s.rare_pairs = share(together, rare_pairs);
     }
 
-    /// How closely two places of the context belong together.
-    fn tie(&self, p: u32, q: u32) -> f64 {
-        if q > p && q - p <= 3 {
-            1.0
-        } else if q.abs_diff(p) <= 8 {
-            0.7
-        } else if self.index.at(p).sentence == self.index.at(q).sentence {
-            0.4
-        } else {
-            0.0
-        }
+    fn ever_in_one_sentence(&self, i: usize, j: usize) -> bool {
+        const LOOK: usize = 8;
+        let sentences = |k: usize| self.index.chain(self.window.first[k]).take(LOOK).map(|p| self.index.at(p).sentence);
+        sentences(i).any(|a| sentences(j).any(|b| a == b))
     }
 
     fn ever_near(&self, i: usize, j: usize) -> bool {
@@ -242,20 +268,55 @@ impl<'a> Reader<'a> {
         let aligned = &self.window.aligned[..tokens.len()];
         let (mut covered, mut runs) = (0.0, 0.0);
         let (mut low, mut high) = (NONE, 0);
-        let mut before = NONE;
-        for place in aligned.iter().copied() {
-            if place != NONE {
-                covered += 1.0;
-                (low, high) = (low.min(place), high.max(place));
-                runs += flag(before != NONE && place == before + 1);
+        let mut last: Option<(usize, u32)> = None;
+        for (i, place) in aligned.iter().copied().enumerate().filter(|(_, place)| *place != NONE) {
+            covered += 1.0;
+            (low, high) = (low.min(place), high.max(place));
+            if let Some((j, before)) = last.replace((i, place)) {
+                let goes_on = i == j + 1 && place == before + 1;
+                runs += flag(goes_on);
+                if !goes_on {
+                    s.splices += flag(i == j + 1 && tokens[j].is_content() && self.mid_phrase(before));
+                    s.doubts_skipped += self.doubts_between(before, place, i - j);
+                }
             }
-            before = place;
         }
         let all = tokens.len() as f64;
         s.covered = covered / all;
         s.runs = share(runs, all - 1.0);
         s.spread = if covered > 0.0 { (f64::from(high - low) + 1.0).ln() - f64::ln_1p(covered) } else { 0.0 };
     }
+
+    /// Whether the phrase goes on behind a place of the context.
+    fn mid_phrase(&self, place: u32) -> bool {
+        let next = self.index.text.tokens.get(place as usize + 1);
+        next.is_some_and(|t| t.is_content() && !t.mark && t.sentence == self.index.at(place).sentence)
+    }
+
+    /// Negations and hedges of the context between two places of one sentence, where more words were left out than put in.
+    fn doubts_between(&self, from: u32, to: u32, step: usize) -> f64 {
+        const LOOK: usize = 30;
+        let (from, to) = (from as usize, to as usize);
+        let tokens = &self.index.text.tokens;
+        if to <= from + 1 + step || tokens[from].sentence != tokens[to].sentence {
+            return 0.0;
+        }
+        let skipped = &tokens[from + 1..to.min(from + LOOK)];
+        skipped.iter().filter(|t| t.word.is(Word::NEGATION) || t.word.is(Word::HEDGE)).count() as f64
+    }
+}
+
+/// How many content words of a sentence were said before; `said` keeps them.
+fn repeats(said: &mut Vec<u32>, tokens: &[Token]) -> f64 {
+    let mut count = 0.0;
+    for token in tokens.iter().filter(|t| t.is_content()) {
+        if said.contains(&token.stem) {
+            count += 1.0;
+        } else if said.len() < REPEATED_MAX {
+            said.push(token.stem);
+        }
+    }
+    count
 }
 
 /// Words that say yes, no, hello or sorry, and nothing that a context could hold.

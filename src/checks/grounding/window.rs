@@ -134,13 +134,6 @@ impl<'a> Window<'a> {
         self.index.chain(self.index.first(stem)).take(PLACES_MAX).any(|place| self.holds(place))
     }
 
-    /// Whether the chosen passage negates something.
-    pub fn negates(&self) -> bool {
-        let tokens = &self.index.text.tokens;
-        let start = tokens.partition_point(|t| t.sentence < self.best);
-        tokens[start..].iter().take_while(|t| t.sentence <= self.best + 1).any(|t| t.word.is(lexicon::Word::NEGATION))
-    }
-
     /// The place with the longest run of equal words around it; among equals one in the chosen passage, then one that goes on from the last.
     fn align(&mut self, tokens: &[Token], i: usize) {
         let context = &self.index.text.tokens;

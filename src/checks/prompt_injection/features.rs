@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// How many features a text has.
-pub const COUNT: usize = 34;
+pub const COUNT: usize = 35;
 
 /// Names of the features, in order: the counts of cues by kind, logarithmic, then what is made of them.
 pub const NAMES: [&str; COUNT] = names();
@@ -33,6 +33,7 @@ const MADE: [&str; COUNT - KINDS.len()] = [
     "line_ask",
     "kinds",
     "density",
+    "addressed",
 ];
 
 const fn names() -> [&'static str; COUNT] {
@@ -98,6 +99,7 @@ pub(super) fn read(text: &str, side: Side) -> ([f64; COUNT], Vec<Value>) {
     let words = folded.text.split_ascii_whitespace().count().max(8);
     let telling: u32 = counts[..15].iter().sum();
     values[33] = (f64::from(telling) / words as f64).min(0.5);
+    values[34] = flag(side == Side::User && addresses(&folded.text));
     let evidence = cues.iter().filter(|cue| cue.kind < 15 || KINDS[cue.kind] == "delimiter").take(super::EVIDENCE_MAX);
     let evidence = evidence
         .map(|cue| json!({"cue": KINDS[cue.kind], "at": [folded.origin(cue.start), folded.origin(cue.end)]}))
@@ -145,6 +147,23 @@ fn hidden(text: &str, folded: &Folded, side: Side) -> (f64, bool) {
         found += if strong(&folded.text) == 0 { strong(&rotated) } else { 0 };
     }
     (f64::from(u32::try_from(found.min(6)).unwrap_or(6)).ln_1p(), !decoded.is_empty())
+}
+
+/// Whether a text speaks to somebody, in its first 4 KiB. Who writes *about* rules, passwords and what to ignore mostly does not.
+fn addresses(text: &str) -> bool {
+    // In order, and folded as the text is.
+    const WORDS: &[&str] = &[
+        "anda", "dich", "dir", "du", "ihnen", "ihr", "ihre", "ihrem", "ihren", "ihrer", "ihres", "ikaw", "iyong", "je",
+        "jij", "jouw", "kamu", "sen", "senin", "seu", "sie", "siz", "su", "sua", "ta", "te", "tes", "teu", "toi",
+        "ton", "tu", "tus", "usted", "voce", "vos", "votre", "vous", "you", "your", "yours", "yourself", "вас", "вы",
+        "твои", "твой", "тебе", "тебя", "ты",
+    ];
+    const BEGINNINGS: &[&str] = &["dein", "ваш"];
+    const UNSPACED: &[&str] = &["你", "您", "あなた", "君", "당신", "너는", "너의", "네가", "तुम", "आप", "คุณ"];
+    let head = &text[..text.floor_char_boundary(4096)];
+    let speaks = |word: &str| WORDS.binary_search(&word).is_ok() || BEGINNINGS.iter().any(|b| word.starts_with(b));
+    head.split(|c: char| !c.is_alphanumeric()).any(speaks)
+        || (!head.is_ascii() && UNSPACED.iter().any(|word| head.contains(word)))
 }
 
 /// Cues of the kinds that carry an attack.
