@@ -3,6 +3,7 @@
 //! Called by `features`. Its rule: only what looks encoded is decoded, at most a few pieces of bounded length, and the result counts
 //! when it has cues of its own; that it is readable text says that somebody encoded words.
 
+use crate::checks::masks::{bits, blocks};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use regex::Regex;
@@ -69,22 +70,49 @@ struct Looks {
 
 impl Looks {
     fn of(text: &str) -> Self {
-        let mut looks = Self::default();
-        let (mut letters, mut pairs) = (0, 0);
-        for word in text.as_bytes().split(|b| b" \n\t-._*,:".contains(b)).filter(|word| !word.is_empty()) {
-            letters = if word.len() == 1 { letters + 1 } else { 0 };
-            pairs = if matches!(word.len(), 2 | 4) && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'x') {
-                pairs + 1
-            } else {
-                0
-            };
-            looks.spaced |= letters >= 6;
-            looks.hex |= pairs >= 8;
-            looks.binary |= word.len() >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
-            looks.long |= word.len() >= 24;
+        let mut seen = Seen::default();
+        let bytes = text.as_bytes();
+        // One past the last mark between words.
+        let mut from = 0;
+        for block in blocks(bytes) {
+            let between =
+                block.mask(|b| u8::from(matches!(b, b' ' | b'\n' | b'\t' | b'-' | b'.' | b'_' | b'*' | b',' | b':')));
+            for bit in bits(between & block.real) {
+                let end = block.at + bit;
+                if end > from {
+                    seen.word(&bytes[from..end]);
+                }
+                from = end + 1;
+            }
         }
-        looks.hex |= looks.long;
-        looks
+        if from < bytes.len() {
+            seen.word(&bytes[from..]);
+        }
+        seen.looks.hex |= seen.looks.long;
+        seen.looks
+    }
+}
+
+/// What the words so far look like.
+#[derive(Default)]
+struct Seen {
+    looks: Looks,
+    /// Single letters in a row.
+    letters: u32,
+    /// Pieces in a row that could be a byte in hexadecimal digits.
+    pairs: u32,
+}
+
+impl Seen {
+    #[inline]
+    fn word(&mut self, word: &[u8]) {
+        self.letters = if word.len() == 1 { self.letters + 1 } else { 0 };
+        let pair = matches!(word.len(), 2 | 4) && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'x');
+        self.pairs = if pair { self.pairs + 1 } else { 0 };
+        self.looks.spaced |= self.letters >= 6;
+        self.looks.hex |= self.pairs >= 8;
+        self.looks.long |= word.len() >= 24;
+        self.looks.binary |= word.len() >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
     }
 }
 
@@ -104,6 +132,9 @@ pub(super) fn rot13(text: &str) -> String {
 
 /// The text with digits and signs inside words read as the letters that they stand for; `None` when there are none.
 pub(super) fn leet(text: &str) -> Option<String> {
+    if !text.bytes().any(|b| b"013457@$!".contains(&b)) {
+        return None;
+    }
     let mut changed = 0;
     let words: Vec<String> = text
         .split(' ')
