@@ -17,12 +17,22 @@ const SMALL: u32 = 0x2020_2020;
 pub(super) struct Lexicon {
     /// One bit for each hash of a beginning.
     beginnings: Vec<u64>,
-    /// Beginnings and which of `words` have them; open addressing, empty where the range is.
-    slots: Vec<(u32, u32, u32)>,
+    /// Open addressing.
+    slots: Vec<Slot>,
     /// Words of one beginning stand together, longest first.
     words: Vec<Word>,
     /// Whether there are words of three bytes.
     short: bool,
+}
+
+/// A beginning and which of `words` have it; empty where the range is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    key: u32,
+    from: u16,
+    to: u16,
+    /// Bits of how they may go on, by [`onward`].
+    onward: u32,
 }
 
 #[derive(Debug)]
@@ -52,17 +62,19 @@ impl Lexicon {
         all.sort_by_key(|(key, word)| (*key, std::cmp::Reverse(word.letters.len()), word.number));
         let short = all.iter().any(|(_, word)| word.letters.len() == 3);
         let mut beginnings = vec![0; 1 << (BITS - 6)];
-        let mut slots = vec![(0, 0, 0); (all.len() * 2).next_power_of_two()];
+        let groups = all.chunk_by(|a, b| a.0 == b.0).count();
+        let mut slots = vec![Slot::default(); (groups * 2).next_power_of_two()];
         let mut from = 0;
         for group in all.chunk_by(|a, b| a.0 == b.0) {
             let (key, bit) = (group[0].0, hash(group[0].0));
             beginnings[bit / 64] |= 1 << (bit % 64);
             let mut slot = bit & (slots.len() - 1);
-            while slots[slot].1 != slots[slot].2 {
+            while slots[slot].from != slots[slot].to {
                 slot = (slot + 1) & (slots.len() - 1);
             }
-            let to = from + u32::try_from(group.len()).expect("lists are short");
-            slots[slot] = (key, from, to);
+            let to = from + u16::try_from(group.len()).expect("lists are short");
+            let onward = group.iter().map(|(_, word)| onward(&word.letters)).fold(0, |all, bits| all | bits);
+            slots[slot] = Slot { key, from, to, onward };
             from = to;
         }
         Self { beginnings, slots, words: all.into_iter().map(|(_, word)| word).collect(), short }
@@ -132,12 +144,16 @@ impl Lexicon {
         let mask = self.slots.len() - 1;
         let mut slot = hash(key) & mask;
         loop {
-            let (found, from, to) = self.slots[slot];
-            if from == to {
+            let found = self.slots[slot];
+            if found.from == found.to {
                 return None;
             }
-            if found == key {
-                let word = self.words[from as usize..to as usize].iter().find(|word| {
+            if found.key == key {
+                // What nearly every text that begins like a word of ours fails.
+                if found.onward & onward(rest) == 0 {
+                    return None;
+                }
+                let word = self.words[usize::from(found.from)..usize::from(found.to)].iter().find(|word| {
                     rest.get(..word.letters.len()).is_some_and(|text| text.eq_ignore_ascii_case(&word.letters))
                 })?;
                 return Some(Place { word: word.number, start, end: start + word.letters.len() });
@@ -154,6 +170,15 @@ fn beginning(word: &[u8]) -> u32 {
         [a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]) | SMALL,
         [a, b, c] => (u32::from_le_bytes([*a, *b, *c, 0]) | SMALL) & 0x00ff_ffff,
         _ => panic!("words have three bytes or more"),
+    }
+}
+
+/// The bit of the fifth and sixth byte; all bits where there are none.
+#[inline]
+fn onward(text: &[u8]) -> u32 {
+    match text {
+        [_, _, _, _, fifth, sixth, ..] => 1 << ((fifth | 0x20).wrapping_mul(7).wrapping_add(sixth | 0x20) & 31),
+        _ => u32::MAX,
     }
 }
 

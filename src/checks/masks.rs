@@ -19,6 +19,7 @@ pub(super) struct Block {
 }
 
 /// The blocks of a text.
+#[inline]
 pub(super) fn blocks(text: &[u8]) -> impl Iterator<Item = Block> + '_ {
     text.chunks(BLOCK).enumerate().map(|(n, chunk)| match chunk.first_chunk() {
         Some(whole) => Block { at: n * BLOCK, bytes: *whole, real: u64::MAX },
@@ -54,6 +55,7 @@ pub(super) fn alphanumeric(byte: u8) -> u8 {
 }
 
 /// The numbers of set bits, lowest first.
+#[inline]
 pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let bit = mask.trailing_zeros() as usize;

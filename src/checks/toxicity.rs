@@ -199,25 +199,31 @@ fn is_one_letter(word: &str) -> bool {
     chars.next().is_some_and(char::is_alphabetic) && chars.next().is_none()
 }
 
-/// Whether [`letters`] could change a word: a sign, the same byte three times, or what is not ASCII.
+/// Whether [`letters`] could change a word: a digit, a sign inside, the same byte three times, or what is not ASCII.
 fn has_sign(word: &[u8]) -> bool {
-    let (mut last, mut run) = (0, 0);
-    word.iter().any(|byte| {
+    let (mut last, mut run, mut sign) = (0, 0, 0);
+    for byte in word {
         run = if *byte == last { run + 1 } else { 1 };
         last = *byte;
-        run >= 3 || IS_SIGN[usize::from(*byte)]
-    })
+        sign |= SIGNS[usize::from(*byte)] | u8::from(run >= 3) * ANYWHERE;
+    }
+    let inside = word.get(1..word.len().max(2) - 1).unwrap_or_default();
+    sign & ANYWHERE != 0 || (sign != 0 && inside.iter().any(|byte| SIGNS[usize::from(*byte)] != 0))
 }
 
-const IS_SIGN: [bool; 256] = {
-    let mut table = [false; 256];
+/// Signs that count inside a word only, and those that count at its ends too.
+const INSIDE: u8 = 1;
+const ANYWHERE: u8 = 2;
+
+const SIGNS: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = byte >= 0x80
-            || matches!(
-                byte as u8,
-                b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'@' | b'$' | b'!' | b'*' | b'.' | b'-' | b'_'
-            );
+        table[byte] = match byte as u8 {
+            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'$' | 0x80.. => ANYWHERE,
+            b'@' | b'!' | b'*' | b'.' | b'-' | b'_' => INSIDE,
+            _ => 0,
+        };
         byte += 1;
     }
     table

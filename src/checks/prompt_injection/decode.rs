@@ -3,7 +3,7 @@
 //! Called by `features`. Its rule: only what looks encoded is decoded, at most a few pieces of bounded length, and the result counts
 //! when it has cues of its own; that it is readable text says that somebody encoded words.
 
-use crate::checks::masks::{bits, blocks};
+use crate::checks::masks::{BLOCK, bits, blocks};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use regex::Regex;
@@ -72,21 +72,23 @@ impl Looks {
     fn of(text: &str) -> Self {
         let mut seen = Seen::default();
         let bytes = text.as_bytes();
-        // One past the last mark between words.
-        let mut from = 0;
+        // One past the last mark between words; which bytes of this block and the one before are of no hexadecimal number; its place.
+        let (mut from, mut others, mut at) = (0, 0_u128, 0);
         for block in blocks(bytes) {
             let between =
                 block.mask(|b| u8::from(matches!(b, b' ' | b'\n' | b'\t' | b'-' | b'.' | b'_' | b'*' | b',' | b':')));
+            let other = block.mask(|b| u8::from(!(b.is_ascii_hexdigit() || b == b'x')));
+            (others, at) = (u128::from(other) << BLOCK | others >> BLOCK, block.at);
             for bit in bits(between & block.real) {
-                let end = block.at + bit;
+                let end = at + bit;
                 if end > from {
-                    seen.word(&bytes[from..end]);
+                    seen.word(&bytes[from..end], others << (BLOCK - bit));
                 }
                 from = end + 1;
             }
         }
         if from < bytes.len() {
-            seen.word(&bytes[from..]);
+            seen.word(&bytes[from..], others << (at + BLOCK - bytes.len()));
         }
         seen.looks.hex |= seen.looks.long;
         seen.looks
@@ -104,15 +106,20 @@ struct Seen {
 }
 
 impl Seen {
+    /// Without branches that depend on the text: words come in every length. `others` has a bit for each byte up to the word's last,
+    /// which is the uppermost, where it is of no hexadecimal number.
     #[inline]
-    fn word(&mut self, word: &[u8]) {
-        self.letters = if word.len() == 1 { self.letters + 1 } else { 0 };
-        let pair = matches!(word.len(), 2 | 4) && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'x');
-        self.pairs = if pair { self.pairs + 1 } else { 0 };
+    fn word(&mut self, word: &[u8], others: u128) {
+        let length = word.len();
+        let of_digits = others.leading_zeros() as usize >= length;
+        self.letters = (self.letters + 1) * u32::from(length == 1);
+        self.pairs = (self.pairs + 1) * u32::from(of_digits & ((length == 2) | (length == 4)));
         self.looks.spaced |= self.letters >= 6;
         self.looks.hex |= self.pairs >= 8;
-        self.looks.long |= word.len() >= 24;
-        self.looks.binary |= word.len() >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
+        self.looks.long |= length >= 24;
+        if matches!(word[0], b'0' | b'1') {
+            self.looks.binary |= length >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
+        }
     }
 }
 
