@@ -5,6 +5,8 @@
 
 extern crate self as assize;
 
+#[path = "../tests/parsers/bend.rs"]
+pub mod bend;
 #[path = "../src/checks/mod.rs"]
 pub mod checks;
 #[path = "../src/config/mod.rs"]

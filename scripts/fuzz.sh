@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs fuzz targets one after another, each for SECONDS, on one core. Usage: scripts/fuzz.sh [target …]; none: all.
+# Runs fuzz targets one after another, each for FUZZ_SECONDS (600), on one core. Usage: scripts/fuzz.sh [target …]; none: all.
 #
 # Counters at branches come from LLVM's own pass, which the stable compiler has; sanitizers would need a nightly one, and safe
 # Rust has little for them to find. What crashes is kept under fuzz/artifacts, what reached new code under fuzz/corpus.
 set -eu
 cd "$(dirname "$0")/.."
-seconds="${SECONDS_EACH:-600}"
+seconds="${FUZZ_SECONDS:-600}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-fuzz/target}"
 # --target keeps these flags away from build scripts and macros.
@@ -14,15 +14,14 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 echo "fuzz: building with counters (the first build takes some minutes)"
 cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple"
-[ $# -gt 0 ] || set -- $(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^assize')
+"$CARGO_TARGET_DIR/$triple/release/seeds" fuzz/seeds
+[ $# -gt 0 ] || set -- $(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^seeds$')
 for target in "$@"; do
   corpus="fuzz/corpus/$target" found="fuzz/artifacts/$target/"
   mkdir -p "$corpus" "$found"
-  seeds="$(scripts/fuzz_seeds.sh "$target")"
   echo "fuzz: $target for $seconds seconds"
-  # shellcheck disable=SC2086
   "$CARGO_TARGET_DIR/$triple/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -print_final_stats=1 -artifact_prefix="$found" "$corpus" $seeds 2>&1 | grep -E 'stat::|DONE|ERROR|SUMMARY|panicked|Test unit|ALARM' || true
+    -print_final_stats=1 -artifact_prefix="$found" "$corpus" "fuzz/seeds/$target" 2>&1 | grep -E 'stat::|DONE|ERROR|SUMMARY|panicked|Test unit|ALARM' || true
   if [ -n "$(ls "$found")" ]; then
     echo "fuzz: $target failed on $found$(ls "$found" | head -1)" >&2
     exit 1

@@ -1,7 +1,6 @@
 //! Bodies to begin with, and ways to spoil them.
 //!
-//! Called by the tests beside it; `--nocapture` runs of `seeds_are_written` fill the folders that `scripts/fuzz.sh` hands to libFuzzer.
-//! Its rule: JSON is bent as JSON, so that what comes out still gets past the parser; everything else is bent as bytes.
+//! Called by the tests beside it and by `fuzz/seeds.rs`, which writes them for libFuzzer. Its rule: JSON is bent as JSON, so that what comes out still gets past the parser; everything else is bent as bytes.
 //! The way not taken: bytes alone, of which nearly all end at the first brace.
 
 use serde_json::{Value, json};
@@ -64,13 +63,14 @@ pub fn seeds(door: &str) -> Vec<Vec<u8>> {
     };
     match door {
         "otlp_proto" => found.extend(named(".pb", "")),
-        "otlp_json" => found.extend(named(".json", "open").into_iter()),
+        "otlp_json" => found.extend(named(".json", "open")),
         "logs" => found.extend(named(".pb", "logs")),
         "datadog_json" => found.extend(named(".json", "llmobs")),
         "msgpack" => found.extend(named(".json", "llmobs").iter().map(|body| packed(body))),
         "rubric" => {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rubrics");
-            let yaml = files(&folder).into_iter().filter(|path| path.extension().is_some_and(|e| e == "yaml"));
+            let yaml = files(&checkout().join("rubrics"))
+                .into_iter()
+                .filter(|path| path.extension().is_some_and(|e| e == "yaml"));
             found.extend(yaml.map(|path| std::fs::read(path).expect("a rubric can be read")));
         }
         _ => {}
@@ -104,7 +104,13 @@ fn msgpack(value: &Value) -> rmpv::Value {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    checkout().join("tests/fixtures")
+}
+
+/// The fuzz crate is a folder in it.
+fn checkout() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if here.ends_with("fuzz") { here.join("..") } else { here.to_owned() }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -5,7 +5,9 @@
 //! which nobody runs before a commit.
 
 mod bend;
+mod bounds;
 mod entry;
+mod every_check;
 
 use entry::DOORS;
 use proptest::prelude::*;

@@ -146,12 +146,11 @@ impl Lexicon {
     pub fn word(&self, hash: u32) -> Word {
         let mut slot = hash as usize % SLOTS;
         loop {
-            let (found, bits) = self.0[slot];
-            // An empty slot has no bits: one branch, which nearly always goes the same way.
-            if (found == hash) | (found == 0) {
-                return Word(bits);
+            match self.0[slot] {
+                (found, bits) if found == hash => return Word(bits),
+                (0, _) => return Word(0),
+                _ => slot = (slot + 1) % SLOTS,
             }
-            slot = (slot + 1) % SLOTS;
         }
     }
 }

@@ -10,7 +10,6 @@
 )]
 
 use super::lexicon::{Lexicon, Word};
-use crate::checks::masks::alphanumeric;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +84,6 @@ const fn classes() -> [u8; 256] {
         byte += 1;
     }
     table
-}
-
-/// How many letters and digits stand at the beginning; without branches, since words come in every length.
-#[inline]
-fn run(bytes: &[u8; 16]) -> usize {
-    let flags = bytes.map(alphanumeric);
-    let (halves, _) = flags.as_chunks::<8>();
-    // A byte is 1 inside the run: the first that is not begins a zero byte.
-    let zeros = |half: [u8; 8]| (!u64::from_le_bytes(half) & 0x0101_0101_0101_0101).trailing_zeros() as usize / 8;
-    let first = zeros(halves[0]);
-    first + zeros(halves[1]) * usize::from(first == 8)
 }
 
 /// The end of a word in a register: its last sixteen bytes, and a hash of those before.
@@ -342,15 +330,11 @@ impl Scan<'_> {
     fn word(&mut self, all: &mut Tokens) {
         let start = self.at;
         let rest = &self.bytes[start..];
-        let len = match rest.first_chunk() {
-            Some(sixteen) => run(sixteen),
-            None => rest.iter().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(rest.len()),
-        };
+        let len = rest.iter().position(|b| !matches!(CLASSES[*b as usize], LETTER | DIGIT)).unwrap_or(rest.len());
         let end = start + len;
         let plain = rest.get(len).is_none_or(|b| !matches!(CLASSES[*b as usize], APOSTROPHE | HIGH));
         let packed = match end.checked_sub(16).and_then(|from| self.bytes[from..].first_chunk::<16>()) {
-            // A run that fills the register may go on behind it.
-            Some(chunk) if plain && len < 16 => {
+            Some(chunk) if plain && len <= 16 => {
                 self.at = end;
                 Packed::ascii(*chunk, len as u32)
             }
