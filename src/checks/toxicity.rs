@@ -205,7 +205,7 @@ fn has_sign(word: &[u8]) -> bool {
     for byte in word {
         run = if *byte == last { run + 1 } else { 1 };
         last = *byte;
-        sign |= SIGNS[usize::from(*byte)] | u8::from(run >= 3) * ANYWHERE;
+        sign |= SIGNS[usize::from(*byte)] | (u8::from(run >= 3) * ANYWHERE);
     }
     let inside = word.get(1..word.len().max(2) - 1).unwrap_or_default();
     sign & ANYWHERE != 0 || (sign != 0 && inside.iter().any(|byte| SIGNS[usize::from(*byte)] != 0))

@@ -8,7 +8,7 @@ use assize::checks::{redact::Redactor, run_all};
 use assize::config::Config;
 use assize::dialect::{self, Encoding, Signal, datadog, encoding, labels, logs, native};
 use assize::domain::message::{Document, Message, ResponseFormat, ToolCall, ToolDefinition};
-use assize::domain::personal::RedactionPolicy;
+use assize::domain::personal::{Action, Category, RedactionPolicy};
 use assize::domain::rubric::{CheckKind, CheckOptions, CheckSpec, Output};
 use assize::domain::rung::Rung;
 use assize::domain::span::Span;
@@ -163,16 +163,22 @@ fn check_citations(data: &[u8]) {
 fn check_personal(data: &[u8]) {
     hold(&[spec(CheckKind::PersonalData, &Value::Null)], &trace(&parts(data)));
     let text = String::from_utf8_lossy(data);
-    let redactor = Redactor::new(RedactionPolicy::default(), b"key");
+    let redactor = redactor();
     if let Some(once) = redactor.text("trace", &text) {
         assert!(once != text, "a text that is told to be changed is another");
         drop(redactor.text("trace", &once));
     }
 }
 
+/// Secrets are dropped, everything else is masked.
+fn redactor() -> Redactor {
+    let policy = RedactionPolicy::new(|c| if c == Category::Secret { Action::Drop } else { Action::Mask });
+    Redactor::new(policy, b"key")
+}
+
 /// What a door of ours does with spans: every text of them is read again.
 fn used(mut spans: Vec<Span>) {
-    let redactor = Redactor::new(RedactionPolicy::default(), b"key");
+    let redactor = redactor();
     for span in &mut spans {
         redactor.span(span);
         let text = serde_json::to_string(span).expect("a span can be written");
