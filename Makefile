@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes accuracy fit-grounding attacks simulate interop clients datadog-check chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes accuracy checks-bench fuzz fit-grounding attacks simulate interop clients datadog-check chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,13 @@ votes: ## real judges' votes through our rules; needs the labelled data, see doc
 
 accuracy: ## the checks on labelled data; writes docs/accuracy.md; needs the data, see benches/accuracy.rs
 	@cargo bench --bench accuracy
+
+checks-bench: ## what the checks cost, beside json.loads and rouge-score where Python has them (PyPI)
+	@cargo bench --bench checks
+	@cargo bench --bench checks -- --peers
+
+fuzz: ## every parser of outside text, FUZZ_SECONDS=600 each, one after another; some with TARGETS="otlp_json msgpack"
+	@scripts/fuzz.sh $(TARGETS)
 
 fit-grounding: ## the coefficients of the grounding check, from the labelled data
 	@cargo bench --bench fit_grounding

@@ -1,8 +1,12 @@
 //! What the checks cost a trace: each by itself, and the suite, on an answer of 200 words with a context of 2,000.
 //!
-//! `cargo bench --bench checks`. Its rule: what is measured is `checks::run_all` on a whole trace, shared work included, after one run
+//! `cargo bench --bench checks`; with `-- --peers` the same inputs go through Python's `json.loads` and rouge-score too, in turns within
+//! one run (`checks/peers.rs`, `checks_peers.py`). Its rule: what is measured is `checks::run_all` on a whole trace, shared work included, after one run
 //! that compiles what is compiled once. JSON is 64 documents of three kilobytes, as they come from structured output. The way not taken: timing inner
 //! functions, which leaves out what callers pay.
+
+#[path = "checks/peers.rs"]
+mod peers;
 
 use assize::checks::run_all;
 use assize::domain::message::{Document, Message, ResponseFormat};
@@ -74,6 +78,9 @@ fn bench(criterion: &mut Criterion, name: &str, specs: &[CheckSpec], traces: &[T
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--peers") {
+        return peers::compare();
+    }
     let criterion = &mut Criterion::default().configure_from_args();
     let mut rng = StdRng::seed_from_u64(3);
     let answers: Vec<Trace> = (0..64).map(|_| answered(&mut rng)).collect();

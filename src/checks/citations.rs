@@ -54,7 +54,8 @@ pub(super) fn check(subject: &Subject, options: &CheckOptions) -> CheckResult {
         return CheckResult::not_applicable(NAME, "there is no answer");
     };
     let documents = &subject.trace.view.documents;
-    let ids: HashSet<String> = documents.iter().filter_map(|d| d.id.as_ref()).map(|id| id.to_lowercase()).collect();
+    let names: HashSet<String> = documents.iter().filter_map(|d| d.id.as_ref()).map(|id| id.to_lowercase()).collect();
+    let ids = Ids { forms: names.iter().map(|id| form(id)).collect(), names };
     let mut tally = Tally::default();
     if !documents.is_empty() {
         citations(answer, &ids, documents.len(), &mut tally);
@@ -97,13 +98,19 @@ impl Tally {
     }
 }
 
-fn citations(answer: &str, ids: &HashSet<String>, documents: usize, tally: &mut Tally) {
+/// The documents' ids, and how they are made: once, however many citations are held against them.
+struct Ids {
+    names: HashSet<String>,
+    forms: HashSet<String>,
+}
+
+fn citations(answer: &str, ids: &Ids, documents: usize, tally: &mut Tally) {
     for found in BRACKETS.captures_iter(answer) {
         let (Some(whole), Some(inner)) = (found.get(0), found.get(1)) else { continue };
         // `[text](target)` is a link, `a[1]` is code.
         let before = answer[..whole.start()].chars().next_back();
         if answer[whole.end()..].starts_with('(')
-            || before.is_some_and(|c| c == '_' || (c.is_ascii_alphanumeric() && ids.is_empty()))
+            || before.is_some_and(|c| c == '_' || (c.is_ascii_alphanumeric() && ids.names.is_empty()))
         {
             continue;
         }
@@ -111,7 +118,7 @@ fn citations(answer: &str, ids: &HashSet<String>, documents: usize, tally: &mut 
             let name = part.trim().to_lowercase();
             let at = inner.start() + (part.as_ptr() as usize - inner.as_str().as_ptr() as usize);
             let at = at..at + part.len();
-            if ids.contains(&name) {
+            if ids.names.contains(&name) {
                 tally.add(true, "", answer, at);
             } else if let Ok(number) = name.parse::<usize>() {
                 // Numbers count the documents from one, as prompts usually number them, unless ids are numbers themselves.
@@ -123,27 +130,28 @@ fn citations(answer: &str, ids: &HashSet<String>, documents: usize, tally: &mut 
     }
 }
 
-/// Whether a word in brackets is made like the ids: same separators, letters and digits at the same kinds of places.
-fn looks_like(name: &str, ids: &HashSet<String>) -> bool {
-    fn form(text: &str) -> String {
-        let mut form = String::new();
-        for c in text.chars() {
-            let kind = if c.is_numeric() {
-                '0'
-            } else if c.is_alphabetic() {
-                'a'
-            } else {
-                c
-            };
-            if !form.ends_with(kind) {
-                form.push(kind);
-            }
-        }
-        form
-    }
-    // A bare word is no sign of an id: `[sic]`, `[Name]`.
+/// Whether a word in brackets is made like the ids. A bare word is no sign of one: `[sic]`, `[Name]`.
+fn looks_like(name: &str, ids: &Ids) -> bool {
     let own = form(name);
-    own != "a" && ids.iter().any(|id| form(id) == own)
+    own != "a" && ids.forms.contains(&own)
+}
+
+/// How a word is made: separators, letters and digits at the same kinds of places.
+fn form(text: &str) -> String {
+    let mut form = String::new();
+    for c in text.chars() {
+        let kind = if c.is_numeric() {
+            '0'
+        } else if c.is_alphabetic() {
+            'a'
+        } else {
+            c
+        };
+        if !form.ends_with(kind) {
+            form.push(kind);
+        }
+    }
+    form
 }
 
 fn links(subject: &Subject, answer: &str, tally: &mut Tally) {

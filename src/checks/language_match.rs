@@ -8,7 +8,7 @@ mod profiles;
 mod prose;
 mod scripts;
 
-use crate::domain::trace::Trace;
+use super::subject::Subject;
 use crate::domain::verdict::CheckResult;
 use scripts::Script;
 use serde_json::json;
@@ -22,12 +22,12 @@ const MARGIN: f64 = 1.5;
 /// Letters that a text needs to have a language at all; a third of them where the script is another.
 const LETTERS_MIN: usize = 12;
 
-pub(super) fn check(trace: &Trace) -> CheckResult {
-    let (Some(question), Some(answer)) = (trace.question(), trace.answer()) else {
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let (Some(question), Some(answer)) = (subject.trace.question(), subject.answer()) else {
         return CheckResult::not_applicable(NAME, "there is no question or no answer");
     };
     let asked = prose::only(question);
-    let told = prose::only(&answer);
+    let told = prose::only(answer);
     if prose::names_a_language(question) {
         return CheckResult::not_applicable(NAME, "the question names a language to answer in");
     }

@@ -14,6 +14,7 @@ mod json_validity;
 mod language_match;
 mod lexicon;
 mod limits;
+mod masks;
 pub mod personal_data;
 pub mod prompt_injection;
 pub mod redact;
@@ -53,9 +54,9 @@ pub fn run(spec: &CheckSpec, subject: &Subject) -> CheckResult {
         CheckKind::Limits => limits::check(subject, &spec.options),
         CheckKind::Citations => citations::check(subject, &spec.options),
         CheckKind::PromptInjection => prompt_injection::check(subject.trace),
-        CheckKind::PersonalData => personal_data::check(subject.trace),
-        CheckKind::LanguageMatch => language_match::check(subject.trace),
-        CheckKind::Toxicity => toxicity::check(subject.trace),
+        CheckKind::PersonalData => personal_data::check(subject),
+        CheckKind::LanguageMatch => language_match::check(subject),
+        CheckKind::Toxicity => toxicity::check(subject),
     }
 }
 

@@ -16,8 +16,8 @@ mod tokens;
 pub use find::find;
 pub use spans::Hit;
 
+use super::subject::Subject;
 use crate::domain::personal::{Category, PLACEHOLDER_DIGITS};
-use crate::domain::trace::Trace;
 use crate::domain::verdict::CheckResult;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,9 +30,8 @@ const EVIDENCE_MAX: usize = 20;
 /// Longer texts are looked at up to here; the evidence says so.
 const BYTES_MAX: usize = 1 << 20;
 
-pub(super) fn check(trace: &Trace) -> CheckResult {
-    let answer = trace.answer();
-    let texts = [("question", trace.question()), ("answer", answer.as_deref())];
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let texts = [("question", subject.trace.question()), ("answer", subject.answer())];
     if texts.iter().all(|(_, text)| text.is_none_or(|t| t.trim().is_empty())) {
         return CheckResult::not_applicable(NAME, "there is neither question nor answer");
     }
@@ -130,9 +129,9 @@ mod tests {
 
     #[test]
     fn what_redaction_left_counts() {
-        let mut trace = Trace::default();
+        let mut trace = crate::domain::trace::Trace::default();
         trace.view.output = vec![crate::domain::message::Message::text("assistant", "It is [CARD_1a2b3].")];
-        let result = check(&trace);
+        let result = check(&Subject::new(&trace));
         assert_eq!(result.detail["counts"], json!({"card": 1}));
     }
 

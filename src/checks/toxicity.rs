@@ -6,7 +6,7 @@
 
 use super::folding::Folded;
 use super::lexicon::Lexicon;
-use crate::domain::trace::Trace;
+use super::subject::Subject;
 use crate::domain::verdict::CheckResult;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -84,8 +84,8 @@ struct Found {
     end: usize,
 }
 
-pub(super) fn check(trace: &Trace) -> CheckResult {
-    let Some(answer) = trace.answer().filter(|answer| !answer.trim().is_empty()) else {
+pub(super) fn check(subject: &Subject) -> CheckResult {
+    let Some(answer) = subject.answer().filter(|answer| !answer.trim().is_empty()) else {
         return CheckResult::not_applicable(NAME, "there is no answer");
     };
     let part = &answer[..answer.floor_char_boundary(BYTES_MAX)];
@@ -116,14 +116,14 @@ fn find(text: &str) -> Vec<Found> {
     let bytes = text.as_bytes();
     let inner = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b >= 0x80);
     let mut found: Vec<Found> = Vec::new();
-    for place in WORDS.lexicon.find(text) {
+    WORDS.lexicon.find(text, |place| {
         let word = &WORDS.words[place.word];
         let begins = !word.bounded || place.start == 0 || !inner(place.start - 1);
         let ends = !word.bounded || word.stem || !inner(place.end) || !inner(place.end - 1);
         if begins && ends && found.last().is_none_or(|last| place.start >= last.end) {
             found.push(Found { kind: word.kind, weight: word.weight, start: place.start, end: place.end });
         }
-    }
+    });
     found
 }
 
@@ -147,8 +147,10 @@ fn weigh(text: &str, found: &[Found]) -> f64 {
 
 /// Whether a group of people, or somebody spoken to, stands near a word.
 fn about_people(text: &str, found: &[Found], word: &Found) -> bool {
-    let near = |other: &&Found| other.start < word.end + TOGETHER && word.start < other.end + TOGETHER;
-    if found.iter().filter(|other| other.kind == Kind::Group).any(|other| near(&other)) {
+    // They stand in order and apart, so only few are near.
+    let first = found.partition_point(|other| other.end + TOGETHER <= word.start);
+    let near = found[first..].iter().take_while(|other| other.start < word.end + TOGETHER);
+    if near.into_iter().any(|other| other.kind == Kind::Group) {
         return true;
     }
     let from = text.ceil_char_boundary(word.start.saturating_sub(16));
@@ -159,10 +161,13 @@ fn about_people(text: &str, found: &[Found], word: &Found) -> bool {
 /// The text with letters for signs, without gaps between single letters and without long repetitions; `None` when nothing
 /// of that is there.
 fn undisguised(text: &str) -> Option<String> {
+    if !is_disguised(text) {
+        return None;
+    }
     let mut plain = String::with_capacity(text.len());
     let (mut changed, mut single) = (false, 0);
     for word in text.split_ascii_whitespace() {
-        let one = word.chars().count() == 1 && word.chars().all(char::is_alphabetic);
+        let one = is_one_letter(word);
         if one && single > 0 {
             // The second letter of a row joins the first.
             while plain.ends_with(' ') {
@@ -178,6 +183,51 @@ fn undisguised(text: &str) -> Option<String> {
     }
     changed.then_some(plain)
 }
+
+/// Whether any word of a text is to be read otherwise, or three letters stand alone in a row. Nearly every text ends here,
+/// uncopied.
+fn is_disguised(text: &str) -> bool {
+    let mut single = 0;
+    text.split_ascii_whitespace().any(|word| {
+        single = if is_one_letter(word) { single + 1 } else { 0 };
+        single >= 3 || (has_sign(word.as_bytes()) && letters(word) != word)
+    })
+}
+
+fn is_one_letter(word: &str) -> bool {
+    let mut chars = word.chars();
+    chars.next().is_some_and(char::is_alphabetic) && chars.next().is_none()
+}
+
+/// Whether [`letters`] could change a word: a digit, a sign inside, the same byte three times, or what is not ASCII.
+fn has_sign(word: &[u8]) -> bool {
+    let (mut last, mut run, mut sign) = (0, 0, 0);
+    for byte in word {
+        run = if *byte == last { run + 1 } else { 1 };
+        last = *byte;
+        sign |= SIGNS[usize::from(*byte)] | (u8::from(run >= 3) * ANYWHERE);
+    }
+    let inside = word.get(1..word.len().max(2) - 1).unwrap_or_default();
+    sign & ANYWHERE != 0 || (sign != 0 && inside.iter().any(|byte| SIGNS[usize::from(*byte)] != 0))
+}
+
+/// Signs that count inside a word only, and those that count at its ends too.
+const INSIDE: u8 = 1;
+const ANYWHERE: u8 = 2;
+
+const SIGNS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'$' | 0x80.. => ANYWHERE,
+            b'@' | b'!' | b'*' | b'.' | b'-' | b'_' => INSIDE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
 
 /// A word with signs inside read as the letters they stand for, and a letter said three times or more said once.
 fn letters(word: &str) -> String {
@@ -214,13 +264,14 @@ fn letters(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::message::Message;
+    use crate::domain::trace::Trace;
     use crate::domain::verdict::Finding;
     use proptest::prelude::*;
 
     fn run(answer: &str) -> CheckResult {
         let mut trace = Trace::default();
         trace.view.output = vec![Message::text("assistant", answer)];
-        check(&trace)
+        check(&Subject::new(&trace))
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! is detected, a phrase of any language shows the same signal; words inside quotation marks and code are somebody else's.
 //! The way not taken: a phrase list that decides by itself, which flags every disclaimer and sees no deflection.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use crate::checks::lexicon::Lexicon;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -80,7 +80,7 @@ pub struct Signals {
 }
 
 struct Phrases {
-    find: AhoCorasick,
+    find: Lexicon,
     /// The signal of each pattern; none for those that only shield.
     signal: Vec<Option<usize>>,
 }
@@ -102,12 +102,7 @@ static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
             }
         }
     }
-    let find = AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(&texts)
-        .expect("fixed phrases compile");
-    Phrases { find, signal }
+    Phrases { find: Lexicon::new(&texts), signal }
 });
 
 /// Reads an answer. `question` may be empty.
@@ -121,12 +116,12 @@ pub fn signals(question: &str, answer: &str) -> Signals {
     let mut rate = [0.0; SIGNALS.len()];
     let mut first: [Option<Range<usize>>; SIGNALS.len()] = Default::default();
     let (mut sentence, mut last_declining, mut declining) = (0, usize::MAX, 0);
-    for hit in PHRASES.find.find_iter(text) {
-        let Some(signal) = PHRASES.signal[hit.pattern().as_usize()] else { continue };
-        if layout.is_foreign(hit.start()) || !starts_word(text, hit.start()) {
-            continue;
+    PHRASES.find.find_anywhere(text, |hit| {
+        let Some(signal) = PHRASES.signal[hit.word] else { return };
+        if layout.is_foreign(hit.start) || !starts_word(text, hit.start) {
+            return;
         }
-        while layout.ends.get(sentence).is_some_and(|end| *end <= hit.start()) {
+        while layout.ends.get(sentence).is_some_and(|end| *end <= hit.start) {
             sentence += 1;
         }
         rate[signal] += 1.0;
@@ -138,8 +133,8 @@ pub fn signals(question: &str, answer: &str) -> Signals {
         if signal == DECLINE && last_declining != sentence {
             (last_declining, declining) = (sentence, declining + 1);
         }
-        first[signal].get_or_insert(hit.range());
-    }
+        first[signal].get_or_insert(hit.start..hit.end);
+    });
     let mut values = [0.0; FEATURES];
     for signal in 0..SIGNALS.len() {
         values[signal * 3] = head[signal];
@@ -223,6 +218,9 @@ fn echo(question: &str, answer: &str) -> f64 {
 /// The first letters of longer words, hashed (FNV-1a): enough to meet again across inflections.
 fn stems(text: &str) -> impl Iterator<Item = u64> {
     text.split(|c: char| !c.is_alphanumeric()).filter_map(|word| {
+        if word.is_ascii() && word.len() < 5 {
+            return None;
+        }
         let letters = if word.is_ascii() { 5 } else { 2 };
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut seen = 0;
@@ -257,9 +255,18 @@ impl Layout {
         let mut open: Option<(usize, char)> = None;
         let mut line_start = true;
         let mut sentence_start = 0;
-        let mut chars = text.char_indices().peekable();
-        while let Some((at, c)) = chars.next() {
-            let next = chars.peek().map(|(_, c)| *c);
+        let bytes = text.as_bytes();
+        let mut ahead = 0;
+        loop {
+            // Inside a line most characters say nothing about its layout.
+            if !line_start {
+                ahead += bytes[ahead..].iter().take_while(|b| IS_PLAIN[usize::from(**b)]).count();
+            }
+            let at = ahead;
+            let mut chars = text[at..].chars();
+            let Some(c) = chars.next() else { break };
+            let next = chars.next();
+            ahead += c.len_utf8();
             if line_start && !c.is_whitespace() {
                 let item =
                     matches!(c, '-' | '*' | '•' | '#') || (c.is_ascii_digit() && matches!(next, Some('.' | ')')));
@@ -301,6 +308,17 @@ impl Layout {
         self.foreign.iter().any(|span| span.contains(&at))
     }
 }
+
+/// Bytes that neither end a sentence or line nor open or close a quotation.
+const IS_PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = !matches!(byte as u8, b'.' | b'!' | b'?' | b'\n' | b'"' | b'`');
+        byte += 1;
+    }
+    table
+};
 
 fn closing(open: char) -> Option<char> {
     Some(match open {

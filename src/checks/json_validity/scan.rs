@@ -221,6 +221,7 @@ impl<'a> Scanner<'a> {
         let start = self.at + 1;
         self.at = start;
         loop {
+            self.plain();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -230,6 +231,26 @@ impl<'a> Scanner<'a> {
                 Some(0x20..) => self.at += 1,
                 _ => return Err(self.wrong(Flaw::Malformed)),
             }
+        }
+    }
+
+    /// Past what a string may hold as it is, eight bytes at a time; may stop early.
+    #[inline]
+    fn plain(&mut self) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const TOPS: u64 = 0x8080_8080_8080_8080;
+        // The lowest top bit set is that of the first byte below `limit`; those above it may be wrong.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & TOPS;
+        while let Some(eight) = self.bytes[self.at..].first_chunk::<8>() {
+            let word = u64::from_le_bytes(*eight);
+            let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+            let escape = below(word ^ (ONES * u64::from(b'\\')), 1);
+            let stops = quote | escape | below(word, 0x20);
+            if stops != 0 {
+                self.at += stops.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
         }
     }
 

@@ -126,6 +126,12 @@ pub(super) fn only(text: &str) -> String {
             if n % 2 == 1 {
                 continue;
             }
+            if !part.bytes().any(|b| IS_SIGN[usize::from(b)]) && !part.contains("www.") {
+                // All of it are words.
+                prose.push_str(part);
+                prose.push(' ');
+                continue;
+            }
             for word in part.split(' ').filter(|word| is_word(word)) {
                 prose.push_str(word);
                 prose.push(' ');
@@ -134,6 +140,17 @@ pub(super) fn only(text: &str) -> String {
     }
     prose
 }
+
+/// Bytes of which a word that is none has one, unless it begins with `www.`.
+const IS_SIGN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut signs: &[u8] = b":@_\\{}=<";
+    while let [sign, rest @ ..] = signs {
+        table[*sign as usize] = true;
+        signs = rest;
+    }
+    table
+};
 
 fn is_word(word: &str) -> bool {
     !(word.contains("://")

@@ -58,7 +58,9 @@ impl Script {
     pub fn of(text: &str) -> Option<Self> {
         let mut counts = [0; SCRIPTS.len()];
         let mut block = 0;
-        for c in text.chars().take(CHARACTERS_MAX) {
+        let plain = text.bytes().take(CHARACTERS_MAX).take_while(u8::is_ascii).count();
+        counts[0] = text.as_bytes()[..plain].iter().filter(|b| b.is_ascii_alphabetic()).count();
+        for c in text[plain..].chars().take(CHARACTERS_MAX - plain) {
             if let Some(n) = index(c) {
                 counts[n] += 1;
                 if n == 13 {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::message::Message;
+use crate::domain::trace::Trace;
 use crate::domain::verdict::Finding;
 use proptest::prelude::*;
 
@@ -9,7 +10,7 @@ fn run(question: &str, answer: &str) -> CheckResult {
     let mut trace = Trace::default();
     trace.view.input = vec![Message::text("user", question)];
     trace.view.output = vec![Message::text("assistant", answer)];
-    check(&trace)
+    check(&Subject::new(&trace))
 }
 
 const GERMAN: &str = "Wie lange kann ich ein Sofa nach der Lieferung zurückgeben?";

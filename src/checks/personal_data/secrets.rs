@@ -105,9 +105,9 @@ static PLACES: LazyLock<Lexicon> = LazyLock::new(|| {
 /// Adds every secret of the text.
 pub(super) fn find(text: &str, hits: &mut Vec<Hit>) {
     let mut from = 0;
-    for place in PLACES.find(text) {
+    PLACES.find(text, |place| {
         if place.start < from {
-            continue;
+            return;
         }
         let hit = match ISSUED.get(place.word) {
             Some(kind) => key(text, place.start, kind),
@@ -118,7 +118,7 @@ pub(super) fn find(text: &str, hits: &mut Vec<Hit>) {
             from = hit.end;
             hits.push(hit);
         }
-    }
+    });
 }
 
 fn secret(kind: &'static str, start: usize, end: usize) -> Hit {

@@ -74,17 +74,17 @@ pub(super) fn find(text: &str) -> Vec<Cue> {
     let bytes = text.as_bytes();
     let inner = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b >= 0x80);
     let mut cues: Vec<Cue> = Vec::new();
-    for place in known.lexicon.find(text) {
+    known.lexicon.find(text, |place| {
         let phrase = &known.phrases[place.word];
         let (start, end) = (place.start, place.end);
         if cues.last().is_some_and(|last| start < last.end) {
-            continue;
+            return;
         }
         let begins = !phrase.bounded || start == 0 || !inner(start - 1) || !inner(start);
         let ends = !phrase.bounded || phrase.stem || !inner(end) || !inner(end - 1);
         if begins && ends {
             cues.push(Cue { kind: phrase.kind, start, end });
         }
-    }
+    });
     cues
 }

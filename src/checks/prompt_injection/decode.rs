@@ -3,6 +3,7 @@
 //! Called by `features`. Its rule: only what looks encoded is decoded, at most a few pieces of bounded length, and the result counts
 //! when it has cues of its own; that it is readable text says that somebody encoded words.
 
+use crate::checks::masks::{BLOCK, bits, blocks};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use regex::Regex;
@@ -69,22 +70,56 @@ struct Looks {
 
 impl Looks {
     fn of(text: &str) -> Self {
-        let mut looks = Self::default();
-        let (mut letters, mut pairs) = (0, 0);
-        for word in text.as_bytes().split(|b| b" \n\t-._*,:".contains(b)).filter(|word| !word.is_empty()) {
-            letters = if word.len() == 1 { letters + 1 } else { 0 };
-            pairs = if matches!(word.len(), 2 | 4) && word.iter().all(|b| b.is_ascii_hexdigit() || *b == b'x') {
-                pairs + 1
-            } else {
-                0
-            };
-            looks.spaced |= letters >= 6;
-            looks.hex |= pairs >= 8;
-            looks.binary |= word.len() >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
-            looks.long |= word.len() >= 24;
+        let mut seen = Seen::default();
+        let bytes = text.as_bytes();
+        // One past the last mark between words; which bytes of this block and the one before are of no hexadecimal number; its place.
+        let (mut from, mut others, mut at) = (0, 0_u128, 0);
+        for block in blocks(bytes) {
+            let between =
+                block.mask(|b| u8::from(matches!(b, b' ' | b'\n' | b'\t' | b'-' | b'.' | b'_' | b'*' | b',' | b':')));
+            let other = block.mask(|b| u8::from(!(b.is_ascii_hexdigit() || b == b'x')));
+            (others, at) = (u128::from(other) << BLOCK | others >> BLOCK, block.at);
+            for bit in bits(between & block.real) {
+                let end = at + bit;
+                if end > from {
+                    seen.word(&bytes[from..end], others << (BLOCK - bit));
+                }
+                from = end + 1;
+            }
         }
-        looks.hex |= looks.long;
-        looks
+        if from < bytes.len() {
+            seen.word(&bytes[from..], others << (at + BLOCK - bytes.len()));
+        }
+        seen.looks.hex |= seen.looks.long;
+        seen.looks
+    }
+}
+
+/// What the words so far look like.
+#[derive(Default)]
+struct Seen {
+    looks: Looks,
+    /// Single letters in a row.
+    letters: u32,
+    /// Pieces in a row that could be a byte in hexadecimal digits.
+    pairs: u32,
+}
+
+impl Seen {
+    /// Without branches that depend on the text: words come in every length. `others` has a bit for each byte up to the word's last,
+    /// which is the uppermost, where it is of no hexadecimal number.
+    #[inline]
+    fn word(&mut self, word: &[u8], others: u128) {
+        let length = word.len();
+        let of_digits = others.leading_zeros() as usize >= length;
+        self.letters = (self.letters + 1) * u32::from(length == 1);
+        self.pairs = (self.pairs + 1) * u32::from(of_digits & ((length == 2) | (length == 4)));
+        self.looks.spaced |= self.letters >= 6;
+        self.looks.hex |= self.pairs >= 8;
+        self.looks.long |= length >= 24;
+        if matches!(word[0], b'0' | b'1') {
+            self.looks.binary |= length >= 8 && word.iter().all(|b| matches!(b, b'0' | b'1'));
+        }
     }
 }
 
@@ -104,6 +139,9 @@ pub(super) fn rot13(text: &str) -> String {
 
 /// The text with digits and signs inside words read as the letters that they stand for; `None` when there are none.
 pub(super) fn leet(text: &str) -> Option<String> {
+    if !text.bytes().any(|b| b"013457@$!".contains(&b)) {
+        return None;
+    }
     let mut changed = 0;
     let words: Vec<String> = text
         .split(' ')

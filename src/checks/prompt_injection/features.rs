@@ -6,6 +6,7 @@
 use super::cues::{Cue, KINDS, find};
 use super::{decode, fold};
 use crate::checks::folding::Folded;
+use crate::checks::masks::blocks;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -88,7 +89,7 @@ pub(super) fn read(text: &str, side: Side) -> ([f64; COUNT], Vec<Value>) {
     values[22] = near("secret", "encoding");
     values[23] = flag(quoted_after(&folded.text, &cues, kind("force")));
     values[24] = near("task", "reply") + near("reply", "task");
-    let (hidden, readable) = hidden(text, &folded, side);
+    let (hidden, readable) = hidden(text, &folded, (side, &cues));
     values[25] = hidden;
     values[26] = flag(readable);
     values[27] = f64::from(u32::try_from(folded.invisible.min(10) + folded.disguised.min(10)).unwrap_or(20)).ln_1p();
@@ -96,7 +97,7 @@ pub(super) fn read(text: &str, side: Side) -> ([f64; COUNT], Vec<Value>) {
     let lines = line_starts(&folded.text, &cues);
     values[29..32].copy_from_slice(&lines);
     values[32] = f64::from(u32::try_from(counts.iter().filter(|c| **c > 0).count()).unwrap_or(0)) / 10.0;
-    let words = folded.text.split_ascii_whitespace().count().max(8);
+    let words = words(folded.text.as_bytes()).max(8);
     let telling: u32 = counts[..15].iter().sum();
     values[33] = (f64::from(telling) / words as f64).min(0.5);
     values[34] = flag(side == Side::User && addresses(&folded.text));
@@ -135,16 +136,16 @@ fn quoted_after(text: &str, cues: &[Cue], kind: usize) -> bool {
 }
 
 /// Cues behind an encoding, and whether there was readable text behind one.
-fn hidden(text: &str, folded: &Folded, side: Side) -> (f64, bool) {
+fn hidden(text: &str, folded: &Folded, (side, cues): (Side, &[Cue])) -> (f64, bool) {
+    let plain = cues.iter().filter(|cue| cue.kind < STRONG).count();
     let decoded = decode::hidden(text);
     let mut found = if decoded.is_empty() { 0 } else { strong(&fold(&decoded).text) };
     if side == Side::User && folded.text.len() <= 4096 {
         if let Some(read) = decode::leet(&folded.text) {
-            found += strong(&read).saturating_sub(strong(&folded.text));
+            found += strong(&read).saturating_sub(plain);
         }
         // Rotated text has hardly a word of any language; one cue of it is enough.
-        let rotated = decode::rot13(&folded.text);
-        found += if strong(&folded.text) == 0 { strong(&rotated) } else { 0 };
+        found += if plain == 0 { strong(&decode::rot13(&folded.text)) } else { 0 };
     }
     (f64::from(u32::try_from(found.min(6)).unwrap_or(6)).ln_1p(), !decoded.is_empty())
 }
@@ -166,14 +167,32 @@ fn addresses(text: &str) -> bool {
         || (!head.is_ascii() && UNSPACED.iter().any(|word| head.contains(word)))
 }
 
+/// Kinds below this carry an attack.
+const STRONG: usize = 11;
+
 /// Cues of the kinds that carry an attack.
 fn strong(text: &str) -> usize {
-    find(text).iter().filter(|cue| cue.kind < 11).count()
+    find(text).iter().filter(|cue| cue.kind < STRONG).count()
+}
+
+/// How many words, parted by white space of ASCII.
+fn words(text: &[u8]) -> usize {
+    let (mut count, mut inside) = (0, 0);
+    for block in blocks(text) {
+        let word = block.mask(|b| u8::from(!matches!(b, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r')));
+        count += (word & !(word << 1 | inside)).count_ones() as usize;
+        inside = word >> 63;
+    }
+    count
 }
 
 /// Whether several whole words are in capitals among words that are not.
 fn shouts(text: &str) -> bool {
     let head = &text[..text.floor_char_boundary(2048)];
+    // Four words of three letters.
+    if head.bytes().filter(u8::is_ascii_uppercase).count() < 12 {
+        return false;
+    }
     let big = |word: &&str| word.len() >= 3 && word.bytes().all(|b| b.is_ascii_uppercase());
     head.split(|c: char| !c.is_alphanumeric()).filter(big).count() >= 4
 }
@@ -200,8 +219,9 @@ fn line_starts(text: &str, cues: &[Cue]) -> [f64; 3] {
         let alone = opens_line && end.is_some();
         if cue.kind == task {
             found[0] += u32::from(alone);
-            let about_reply =
-                cues.iter().any(|c| c.kind == reply && c.start >= cue.end && c.start <= sentence.max(cue.end));
+            let behind = &cues[cues.partition_point(|c| c.start < cue.end)..];
+            let mut behind = behind.iter().take_while(|c| c.start <= sentence.max(cue.end));
+            let about_reply = behind.any(|c| c.kind == reply);
             found[1] += u32::from(about_reply);
         } else {
             found[2] += u32::from(alone);

@@ -200,6 +200,20 @@ mod tests {
         assert!(read[3].as_ref().expect_err("no value").contains("nothing is said"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_table_has_an_outcome_for_each_row(head in "trace_id[,;\t]?", body in "(\\PC|[,;\"\n\t0-9.]|score|rubric|true){0,80}") {
+            for (line, _) in drafts("x.csv", format!("{head}{body}").as_bytes()) {
+                proptest::prop_assert!(line >= 1 && line <= body.len() + 2, "{}", line);
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_text_are_refused_and_nothing_panics(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            drop(drafts("x", &body));
+        }
+    }
+
     #[test]
     fn semicolons_and_decimal_commas_are_read() {
         let found = drafts("-", "\u{feff}trace_id;rubric;score\nt;r;0,75\n".as_bytes());
