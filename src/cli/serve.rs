@@ -117,6 +117,9 @@ async fn start(
 /// Starts the loops and the server; used by the demo too.
 pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, listener: TcpListener, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
+    if let Some(inbox) = &inbox {
+        pipeline::pull::start(app, inbox, life);
+    }
     let router = server::router(app, inbox, roles.web, guard);
     let (stop, hard) = (life.soft.clone(), life.hard.clone());
     life.spawn("server", async move {

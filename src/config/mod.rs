@@ -15,6 +15,7 @@ pub mod nearest;
 mod redaction;
 mod sampling;
 mod server;
+mod sources;
 mod watch;
 mod work;
 
@@ -28,6 +29,7 @@ pub use judges::{Judge, Price};
 pub use redaction::Redaction;
 pub use sampling::Sampling;
 pub use server::{Scope, Server, Token};
+pub use sources::{Format, FormatRule, HeaderField, Sasl, Source, SourceKind, SourceSecrets, subject_fits};
 pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub database: Database,
     /// Limits at the door.
     pub ingest: Ingest,
+    /// Brokers that traces are taken from.
+    pub sources: Vec<Source>,
     /// What is taken out of traces before they are stored.
     pub redaction: Redaction,
     /// When a trace is whole.
@@ -185,6 +189,7 @@ impl Config {
         self.database.apply(ambient);
         self.datadog.apply(ambient);
         self.alerts.apply(ambient);
+        sources::apply(&mut self.sources, ambient);
         judges::apply(&mut self.judges, &mut self.panels, ambient);
     }
 
@@ -196,6 +201,7 @@ impl Config {
         self.server.check()?;
         self.database.check()?;
         self.ingest.check()?;
+        sources::check(&self.sources)?;
         self.redaction.check()?;
         self.assembly.check()?;
         self.sampling.check()?;
