@@ -8,8 +8,7 @@
 //!
 //! Everything between two arrows is in Postgres; a process may be killed at any of them. Layers, each using only those
 //! above it: `domain`; `checks`, `judge`, `stats`, `config`; `runtime`, `dialect`, `llm`, `store`, `rubrics`, `sinks`,
-//! `sources`; `app`;
-//! `pipeline`; `server`, `cli`. `tests/tidy.rs` holds this to be true. See `ARCHITECTURE.md` for the map.
+//! `sources`; `app`; `pipeline`; `server`, `cli`. `tests/tidy.rs` holds this to be true. See `ARCHITECTURE.md` for the map.
 
 /// Judging makes many short-lived pieces of text; glibc's allocator took a third of the time of a call.
 #[global_allocator]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue redrive\n  \
+#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue parked\n  assize queue redrive\n  \
     assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small")]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -24,6 +24,8 @@ enum What {
     Stats,
     /// Events that a sink refused for good, with the reason
     Dead,
+    /// Messages of brokers that could not be taken, with the reason
+    Parked,
     /// Try dead events again
     Redrive,
     /// Judge nothing more, or ask one judge no more, until resumed; what is in hand is finished
@@ -119,6 +121,17 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
                 .into_iter()
                 .map(|e| vec![e.sink, e.trace_id, e.rubric, e.attempts.to_string(), e.last_error.unwrap_or_default()]);
             Ok(table::render(&["sink", "trace", "rubric", "attempts", "reason"], rows.collect()))
+        }
+        What::Parked => {
+            let parked = store.parked_messages(100).await?;
+            if args.json {
+                return Ok(serde_json::to_string(&parked)?);
+            }
+            let rows = parked.into_iter().map(|p| {
+                let when = p.parked_at.format("%F %T").to_string();
+                vec![p.source, p.position, when, p.size_bytes.to_string(), p.spans_taken.to_string(), p.reason]
+            });
+            Ok(table::render(&["source", "place", "parked", "bytes", "spans taken", "reason"], rows.collect()))
         }
         What::Redrive => {
             let count = store.redrive_events(now).await?;

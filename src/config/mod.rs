@@ -211,6 +211,7 @@ impl Config {
         self.datadog.check()?;
         self.alerts.check()?;
         self.watch.check()?;
+        self.retention.check()?;
         judges::check(&self.judges, &self.panels)
     }
 

@@ -94,7 +94,10 @@ impl Lane {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let ended = match sources::connect(&self.source).await {
-                Ok(mut feed) => self.work(feed.as_mut(), &mut failures).await,
+                Ok(mut feed) => {
+                    tracing::info!(source = self.source.name, kind = self.source.kind.as_str(), "taking traces");
+                    self.work(feed.as_mut(), &mut failures).await
+                }
                 Err(error) => Err(error),
             };
             let Err(error) = ended else { break };

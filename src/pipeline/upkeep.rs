@@ -70,6 +70,8 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
+        let kept_from = now - super::seconds(config.retention.parked_seconds);
+        app.store.forget_parked(kept_from, config.retention.parked_messages_max, REMOVE_MAX).await?;
         app.store.forget_spend(now - chrono::TimeDelta::days(90)).await?;
         app.store.forget_batch_items(now).await?;
     }

@@ -8,6 +8,7 @@
 mod alerts;
 mod batches;
 mod bounds;
+mod brokers;
 mod budgets;
 mod cache;
 mod commands;
@@ -18,6 +19,8 @@ mod faults;
 mod held_up;
 mod invariants;
 mod labels;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod ladder;
 mod limits;
 mod panels;

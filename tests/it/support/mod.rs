@@ -3,6 +3,7 @@
 //! Its rule: each test has a database of its own; waiting is for a condition, with a bound, never for a time.
 
 pub mod intake;
+pub mod nats;
 pub mod program;
 pub mod recorder;
 pub mod traces;
