@@ -8,8 +8,10 @@ use std::process::ExitCode;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue parked\n  assize queue redrive\n  \
-    assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small")]
+#[command(
+    after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue parked\n  assize queue redrive\n  \
+    assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,

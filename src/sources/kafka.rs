@@ -220,9 +220,9 @@ impl Kafka {
             (POSITION_HEADER, letter.position.as_str()),
         ];
         let theirs = letter.headers.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let headers = theirs.chain(ours).fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        });
+        let headers = theirs
+            .chain(ours)
+            .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
         let record = FutureRecord::<(), [u8]>::to(topic).payload(&letter.body[..]).headers(headers);
         let sent = producer.send(record, TIMEOUT).await;
         sent.map(drop).map_err(|(error, _)| SourceError::op("sending a dead letter")(error))
@@ -323,7 +323,10 @@ fn client(source: &Source) -> ClientConfig {
         (false, Some(_)) => "sasl_plaintext",
         (true, Some(_)) => "sasl_ssl",
     };
-    config.set("bootstrap.servers", source.brokers.join(",")).set("client.id", "assize").set("security.protocol", protocol);
+    config
+        .set("bootstrap.servers", source.brokers.join(","))
+        .set("client.id", "assize")
+        .set("security.protocol", protocol);
     if let Some(sasl) = source.sasl {
         let mechanism = match sasl {
             Sasl::Plain => "PLAIN",
@@ -372,7 +375,8 @@ pub(super) async fn look(source: &Source) -> Result<Look, SourceError> {
         let consumer: BaseConsumer = config.create().map_err(SourceError::op("setting up the Kafka client"))?;
         let mut partitions = 0;
         for topic in &topics {
-            let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(SourceError::op("asking the brokers"))?;
+            let metadata =
+                consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(SourceError::op("asking the brokers"))?;
             let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
             match found {
                 Some(found) => partitions += found.partitions().len(),

@@ -86,7 +86,6 @@ impl Letter {
 }
 
 /// What a broker needs to settle a message.
-#[derive(Debug)]
 pub(crate) enum Ticket {
     /// NATS: where to answer to.
     Nats(async_nats::jetstream::message::Acker),
@@ -98,6 +97,17 @@ pub(crate) enum Ticket {
         /// Its offset.
         offset: i64,
     },
+}
+
+impl Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The client's own type shows nothing.
+        match self {
+            Self::Nats(_) => f.write_str("Nats"),
+            #[cfg(feature = "kafka")]
+            Self::Kafka { partition, offset } => write!(f, "Kafka({partition}, {offset})"),
+        }
+    }
 }
 
 /// A message in hand. It comes again unless it is settled.

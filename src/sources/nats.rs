@@ -234,7 +234,8 @@ async fn context(source: &Source) -> Result<Context, SourceError> {
     }
     if let Some(text) = &secrets.credentials {
         // The error may quote the text, so it is not shown.
-        let unusable = |_| SourceError::Setup(format!("credentials_env of source `{}` holds no credentials file", source.name));
+        let unusable =
+            |_| SourceError::Setup(format!("credentials_env of source `{}` holds no credentials file", source.name));
         options = options.credentials(text.expose_secret()).map_err(unusable)?;
     }
     if let Some(file) = &source.ca_file {
@@ -297,8 +298,7 @@ pub(super) async fn look(source: &Source) -> Result<Look, SourceError> {
                 remarks.push(format!("; the consumer's own max_deliver {max} drops messages without a word: unset it"));
             }
             let (waiting, in_hand) = (info.num_pending, info.num_ack_pending);
-            let detail =
-                format!("consumer {name}: {waiting} messages wait, {in_hand} in hand{}", remarks.concat());
+            let detail = format!("consumer {name}: {waiting} messages wait, {in_hand} in hand{}", remarks.concat());
             Ok(Look { ok: info.config.max_deliver <= 0, detail })
         }
         Err(_) => Ok(Look { ok: true, detail: format!("consumer {name} is made at the start{}", remarks.concat()) }),

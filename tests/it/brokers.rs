@@ -25,7 +25,7 @@ use std::time::Duration;
 fn source(nats: &Nats, more: &str) -> Source {
     let text = format!(
         "name = \"events\"\nkind = \"nats\"\nurl = \"{}\"\nstream = \"LLM\"\nformat = \"native\"\n\
-         ack_wait_ms = 2000\nretry_ms = 50\nretry_ms_max = 500\n{more}",
+         retry_ms = 50\nretry_ms_max = 500\n{more}",
         nats.url()
     );
     toml::from_str(&text).expect("a valid source")
@@ -128,20 +128,30 @@ async fn what_cannot_be_read_is_parked_and_holds_up_nothing() {
 
 #[tokio::test]
 async fn a_message_that_comes_twice_is_judged_once() {
-    let nats = Nats::start().await;
-    // Reading goes on, but nothing is settled until the table for parked messages is there: so everything comes again.
-    let service =
-        Service::start(with_source(config(&[ANSWERED]), source(&nats, "deliver_max = 1000\nack_wait_ms = 1000\n"))).await;
-    let pool = service.app.store.pool().clone();
-    sqlx::query("ALTER TABLE parked_messages RENAME TO away").execute(&pool).await.expect("it can be renamed");
+    let (nats, url) = (Nats::start().await, database().await);
+    let alone = || with_source(config(&[ANSWERED]), source(&nats, "parallel = 1\nack_wait_ms = 1000\n"));
+    // All are one batch. Its spans are stored, but nothing is settled while the poison cannot be parked.
+    publish_all(&nats, &traces::many("t", 20)).await;
     assert!(nats.publish("llm.a", &[], "poison").await);
+    let store = Store::connect(&url, 2, Duration::from_secs(10)).await.expect("the database is there");
+    store.migrate().await.expect("the tables can be made");
+    let rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(store.pool()).await.expect("it can be renamed");
+    };
+    rename("parked_messages", "away").await;
+    let one = Service::start_on(&url, alone()).await;
+    one.verdicts(20).await;
+    assert!(nats.waiting().await.is_some_and(|(_, in_hand)| in_hand == 21), "all are in hand");
+    // It goes without a word, and its messages come again, to another; the sender sends them twice besides.
+    drop(one);
     publish_all(&nats, &traces::many("t", 20)).await;
-    publish_all(&nats, &traces::many("t", 20)).await;
-    service.verdicts(20).await;
-    sqlx::query("ALTER TABLE away RENAME TO parked_messages").execute(&pool).await.expect("it can be renamed");
+    rename("away", "parked_messages").await;
+    let two = Service::start_on(&url, alone()).await;
     nats.drained().await;
-    service.verdicts(20).await;
-    assert_eq!(service.app.store.parked_messages(10).await.expect("it can be read").len(), 1);
+    two.verdicts(20).await;
+    assert!(metric(&two, &result("redelivered")).await >= 21.0);
+    assert_eq!(two.app.store.parked_messages(10).await.expect("it can be read").len(), 1);
 }
 
 #[tokio::test]
@@ -165,7 +175,7 @@ async fn replicas_share_the_work() {
 #[tokio::test]
 async fn fault_kill_9_of_nats_and_of_the_worker_loses_nothing_and_doubles_nothing() {
     let (mut nats, url) = (Nats::start().await, database().await);
-    let config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\n"));
+    let config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\nack_wait_ms = 2000\n"));
     let mut program = Program::serve(&url, &config, "warn").await;
     let mut stored = HashSet::new();
     for round in 0..4 {
@@ -214,7 +224,10 @@ async fn fault_messages_stay_in_hand_while_the_database_is_away() {
     let mut cluster = Cluster::start(&dir.path().join("cluster"), true).await.expect("Postgres starts");
     let mut config = config(&[ANSWERED]);
     config.database.acquire_ms_max = 300;
-    let config = with_source(config, source(&nats, "batch_messages_max = 10\ndead_letter = \"parked.events\"\n"));
+    let config = with_source(
+        config,
+        source(&nats, "batch_messages_max = 10\nack_wait_ms = 2000\ndead_letter = \"parked.events\"\n"),
+    );
     let service = Service::start_on(&cluster.url().clone(), config).await;
     publish_all(&nats, &traces::many("before", 20)).await;
     service.verdicts(20).await;
@@ -276,7 +289,11 @@ async fn the_doctor_looks_at_sources_and_names_the_remedy() {
         found.unwrap_or_else(|| json!({"stderr": String::from_utf8_lossy(&output.stderr)}))
     };
     let good = doctor("stream = \"LLM\"").await;
-    assert_eq!((&good["ok"], &good["detail"]), (&json!(true), &json!("consumer assize is made at the start")), "{good}");
+    assert_eq!(
+        (&good["ok"], &good["detail"]),
+        (&json!(true), &json!("consumer assize is made at the start")),
+        "{good}"
+    );
     for (more, words) in [
         ("stream = \"OTHER\"", "looking for the stream"),
         ("stream = \"LLM\"\ndead_letter = \"llm.dead\"", "would come back for ever"),

@@ -49,9 +49,8 @@ fn producer(brokers: &str, compression: &str) -> FutureProducer {
 }
 
 async fn send(producer: &FutureProducer, topic: &str, key: &str, headers: &[(&str, &str)], body: &[u8]) {
-    let headers = headers
-        .iter()
-        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+    let headers =
+        headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
     let record = FutureRecord::to(topic).key(key).payload(body).headers(headers);
     producer.send(record, TIMEOUT).await.expect("the cluster takes it");
 }
@@ -144,7 +143,8 @@ async fn what_cannot_be_read_is_parked_and_holds_up_nothing() {
     config.set("bootstrap.servers", &brokers).set("group.id", "reader").set("auto.offset.reset", "earliest");
     let reader: BaseConsumer = config.create().expect("a consumer");
     reader.subscribe(&["parked"]).expect("it can be subscribed to");
-    let letter = eventually("the dead letter", || async { reader.poll(Duration::ZERO)?.ok().map(|m| m.detach()) }).await;
+    let letter =
+        eventually("the dead letter", || async { reader.poll(Duration::ZERO)?.ok().map(|m| m.detach()) }).await;
     assert_eq!(letter.payload(), Some(&b"{ no JSON"[..]));
     let headers: Vec<(String, String)> = letter
         .headers()

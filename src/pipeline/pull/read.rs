@@ -163,7 +163,9 @@ mod tests {
         let taken = read(&bench(), &source, &letter(&[], two)).expect("one of two can be read");
         assert_eq!((taken.rows.len(), taken.refused.len()), (1, 1));
         assert!(taken.refused[0].starts_with("line 2: `trace_id` is missing"), "{:?}", taken.refused);
-        for (body, words) in [("", "it is empty"), ("{", "line 1: not JSON"), ("{\"output\":1}", "`trace_id` is missing")] {
+        for (body, words) in
+            [("", "it is empty"), ("{", "line 1: not JSON"), ("{\"output\":1}", "`trace_id` is missing")]
+        {
             let error = read(&bench(), &source, &letter(&[], body)).expect_err(body);
             assert!(error.contains(words), "{body}: {error}");
         }

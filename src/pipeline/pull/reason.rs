@@ -63,7 +63,10 @@ mod tests {
         for (text, wanted) in [
             ("line 2: `trace_id` is missing", "line 2: `trace_id` is missing"),
             ("`spans[3]`: `kind` \"my \\\"secret\\\" word\" is not known", "`spans[3]`: `kind` \"…\" is not known"),
-            ("the body has `my card is 4111` where `resourceSpans` is wanted", "the body has `…` where `resourceSpans` is wanted"),
+            (
+                "the body has `my card is 4111` where `resourceSpans` is wanted",
+                "the body has `…` where `resourceSpans` is wanted",
+            ),
             ("cut \"in the middle", "cut \"…\""),
             ("cut `in", "cut `…`"),
             ("two\nlines", "two lines"),

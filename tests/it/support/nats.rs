@@ -36,8 +36,11 @@ impl Nats {
         .await;
         let context = jetstream::new(client);
         for (name, subject) in [("LLM", "llm.>"), ("PARKED", "parked.>")] {
-            let config =
-                stream::Config { name: name.to_owned(), subjects: vec![subject.to_owned()], ..stream::Config::default() };
+            let config = stream::Config {
+                name: name.to_owned(),
+                subjects: vec![subject.to_owned()],
+                ..stream::Config::default()
+            };
             eventually("a stream is made", || async { context.create_stream(config.clone()).await.ok() }).await;
         }
         Self { child, port, dir, context }
@@ -64,7 +67,9 @@ impl Nats {
         for (name, value) in headers {
             map.insert(*name, *value);
         }
-        let Ok(sent) = self.context.publish_with_headers(subject.to_owned(), map, body.into()).await else { return false };
+        let Ok(sent) = self.context.publish_with_headers(subject.to_owned(), map, body.into()).await else {
+            return false;
+        };
         let stored = tokio::time::timeout(std::time::Duration::from_secs(2), sent.into_future()).await;
         matches!(stored, Ok(Ok(_)))
     }
@@ -78,10 +83,7 @@ impl Nats {
 
     /// Waits until the consumer has dealt with everything.
     pub async fn drained(&self) {
-        eventually("all messages are settled", || async {
-            (self.waiting().await == Some((0, 0))).then_some(())
-        })
-        .await;
+        eventually("all messages are settled", || async { (self.waiting().await == Some((0, 0))).then_some(()) }).await;
     }
 }
 
