@@ -97,7 +97,7 @@ impl Lane {
             let started = Instant::now();
             let messages = feed.pull().await?;
             *failures = 0;
-            self.connected(true);
+            self.connected(feed.is_connected());
             if let Some(lag) = feed.lag() {
                 self.app.bench.metrics.sources.lag.with_label_values(&[&self.source.name]).set(lag as f64);
             }

@@ -18,10 +18,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use secrecy::ExposeSecret;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ struct Group {
     offsets: Mutex<Offsets>,
     /// Messages that wait; negative while not known.
     lag: AtomicI64,
+    /// Whether a broker answers.
+    up: AtomicBool,
 }
 
 impl Group {
@@ -62,9 +65,13 @@ impl ClientContext for Group {
         // -1 is a partition that is not ours, or whose end is not known yet.
         let known: Vec<i64> = partitions.map(|p| p.consumer_lag).filter(|lag| *lag >= 0).collect();
         self.lag.store(if known.is_empty() { -1 } else { known.iter().sum() }, Ordering::Relaxed);
+        self.up.store(statistics.brokers.values().any(|broker| broker.state == "UP"), Ordering::Relaxed);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.up.store(false, Ordering::Relaxed);
+        }
         tracing::warn!(source = self.source, %error, reason, "the Kafka client has trouble");
     }
 }
@@ -273,6 +280,10 @@ impl Feed for Kafka {
         self.publish(letter, reason).boxed()
     }
 
+    fn is_connected(&self) -> bool {
+        self.consumer.context().up.load(Ordering::Relaxed)
+    }
+
     fn lag(&self) -> Option<u64> {
         u64::try_from(self.consumer.context().lag.load(Ordering::Relaxed)).ok()
     }
@@ -299,6 +310,7 @@ fn place(message: &Message) -> Option<(Place, i64)> {
 fn opened(group: &Group, message: &BorrowedMessage<'_>) -> Message {
     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
     group.with_offsets(|offsets| offsets.open((topic.to_owned(), partition), offset));
+    group.up.store(true, Ordering::Relaxed);
     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     let letter = Letter {

@@ -142,6 +142,9 @@ pub trait Feed: Debug + Send {
     /// Hands a message to whoever looks after parked ones, with the reason in its headers; returns when the broker has it.
     fn dead_letter<'a>(&'a mut self, letter: &'a Letter, reason: &'a str) -> BoxFuture<'a, Result<(), SourceError>>;
 
+    /// Whether the broker answers, as far as is known: clients connect again by themselves.
+    fn is_connected(&self) -> bool;
+
     /// Messages that wait in the broker, as far as is known.
     fn lag(&self) -> Option<u64>;
 }

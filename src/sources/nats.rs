@@ -6,6 +6,7 @@
 
 use super::{Feed, Letter, Look, Message, POSITION_HEADER, REASON_HEADER, SOURCE_HEADER, SourceError, Ticket};
 use crate::config::{Source, subject_fits};
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::message::{AckKind, Acker};
 use async_nats::jetstream::stream::{RetentionPolicy, Stream};
@@ -192,6 +193,10 @@ impl Feed for Nats {
 
     fn dead_letter<'a>(&'a mut self, letter: &'a Letter, reason: &'a str) -> BoxFuture<'a, Result<(), SourceError>> {
         self.publish(letter, reason).boxed()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.context.client().connection_state() == State::Connected
     }
 
     fn lag(&self) -> Option<u64> {

@@ -127,6 +127,25 @@ async fn what_cannot_be_read_is_parked_and_holds_up_nothing() {
 }
 
 #[tokio::test]
+async fn what_only_the_database_refuses_is_tried_again_and_then_parked() {
+    let nats = Nats::start().await;
+    let service = Service::start(with_source(config(&[ANSWERED]), source(&nats, "deliver_max = 3\n"))).await;
+    let rule = "ALTER TABLE inbox_spans ADD CONSTRAINT refused CHECK (trace_id <> 'bad')";
+    sqlx::query(rule).execute(service.app.store.pool()).await.expect("it can be added");
+    publish_all(&nats, &traces::many("before", 10)).await;
+    publish_all(&nats, &[traces::trace("bad", "Yes.")]).await;
+    publish_all(&nats, &traces::many("after", 10)).await;
+    service.verdicts(20).await;
+    nats.drained().await;
+    let parked = service.app.store.parked_messages(10).await.expect("it can be read");
+    let told: Vec<(&str, i64, i64)> =
+        parked.iter().map(|p| (p.position.as_str(), p.deliveries, p.spans_taken)).collect();
+    assert_eq!(told, [("LLM 11", 3, 0)]);
+    assert!(parked[0].reason.starts_with("the database refuses what is in it"), "{}", parked[0].reason);
+    assert_eq!(metric(&service, &result("again")).await, 2.0);
+}
+
+#[tokio::test]
 async fn a_message_that_comes_twice_is_judged_once() {
     let (nats, url) = (Nats::start().await, database().await);
     let alone = || with_source(config(&[ANSWERED]), source(&nats, "parallel = 1\nack_wait_ms = 1000\n"));

@@ -30,7 +30,7 @@ enum Read {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Committed,
-    /// The database answers, but did not take it.
+    /// The database refuses what is in it.
     Refused,
     Stopping,
 }
@@ -50,7 +50,7 @@ impl Lane {
                 Read::Broken => self.failing(letter, "reading it panicked; the log has the place"),
                 Read::Spans(taken) => match kept.next().unwrap_or(Kept::Stopping) {
                     Kept::Stopping => Fate::Back,
-                    Kept::Refused => self.failing(letter, "the database does not take it; the log has the error"),
+                    Kept::Refused => self.failing(letter, "the database refuses what is in it; the log has the error"),
                     Kept::Committed => {
                         spans_taken = taken.rows.len();
                         self.committed(taken)
@@ -126,37 +126,45 @@ impl Lane {
         cpu::run(move || letters[which].iter().map(one).collect()).await
     }
 
-    /// Stores units together; one by one when the database does not take them together.
+    /// Stores units together; each alone when the database answers and does not take them together.
     async fn store(&self, units: &[&[InboxSpan]]) -> Vec<Kept> {
-        let together = self.submit(units).await;
-        if together != Kept::Refused || units.len() < 2 {
-            return vec![together; units.len()];
-        }
-        let mut kept = Vec::with_capacity(units.len());
-        for unit in units {
-            kept.push(self.submit(&[unit]).await);
-        }
-        kept
-    }
-
-    /// Submits until it is committed, refused by a database that answers, or too late.
-    async fn submit(&self, units: &[&[InboxSpan]]) -> Kept {
         let mut tries = 0;
         loop {
             match self.inbox.submit(units.concat()).await {
-                Ok(()) => return Kept::Committed,
-                Err(IngestError::Stopping) => return Kept::Stopping,
+                Ok(()) => return vec![Kept::Committed; units.len()],
+                Err(IngestError::Stopping) => break,
                 Err(IngestError::Store) if self.app.store.is_migrated().await.is_ok_and(|is| is) => {
-                    return Kept::Refused;
+                    let mut kept = Vec::with_capacity(units.len());
+                    for unit in units {
+                        kept.push(self.store_alone(unit).await);
+                    }
+                    return kept;
                 }
                 // The database is away, or much waits: the messages stay in hand.
                 Err(IngestError::Store | IngestError::Busy | IngestError::Backlog) => {}
             }
             tries += 1;
             if !self.rest(tries).await {
+                break;
+            }
+        }
+        vec![Kept::Stopping; units.len()]
+    }
+
+    /// Stores one unit. Only what the database says of its values is its own fault; a full disk is not.
+    async fn store_alone(&self, unit: &[InboxSpan]) -> Kept {
+        let mut tries = 0;
+        while let Err(error) = self.inbox.submit_alone(unit.to_vec()).await {
+            note(&self.app, &error, "a message was not stored");
+            if error.is_refusal() {
+                return Kept::Refused;
+            }
+            tries += 1;
+            if !self.rest(tries).await {
                 return Kept::Stopping;
             }
         }
+        Kept::Committed
     }
 
     /// Stores what is parked; false when we stop before that.
@@ -172,9 +180,9 @@ impl Lane {
                 return false;
             }
         }
-        for one in parked {
-            let Parked { source, position, reason, .. } = one;
-            tracing::warn!(source, position, reason, "a message was parked");
+        // One line a batch: a sender that sends nothing else must not fill the log.
+        if let Some(Parked { source, position, reason, .. }) = parked.first() {
+            tracing::warn!(source, position, reason, count = parked.len(), "messages were parked; this is the first");
         }
         true
     }
