@@ -124,9 +124,7 @@ impl Inbox {
         self.queue.send(submission).await.map_err(|_| IngestError::Stopping)?;
         answer.await.unwrap_or(Err(IngestError::Stopping))
     }
-}
 
-impl Inbox {
     /// Stores spans in a commit of their own, so that an error is about them and nobody else's.
     ///
     /// # Errors

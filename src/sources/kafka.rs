@@ -22,8 +22,9 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 use secrecy::ExposeSecret;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,6 +34,9 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// How long anything else may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// Well below `max.poll.interval.ms` (5 minutes), and above what a batch takes unless the database is away.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
@@ -102,9 +106,34 @@ impl ConsumerContext for Group {
     }
 }
 
+/// The client, which leaves the group when it is dropped, so that others get its partitions at once.
+struct Member(Option<Arc<StreamConsumer<Group>>>);
+
+impl Deref for Member {
+    type Target = Arc<StreamConsumer<Group>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Member {
+    /// Leaving waits for the brokers' answer; when they are away, the process must not wait with it.
+    fn drop(&mut self) {
+        let Some(consumer) = self.0.take() else { return };
+        let (ended, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(consumer);
+            // Nobody may be waiting any more.
+            drop(ended.send(()));
+        });
+        drop(wait.recv_timeout(LEAVE));
+    }
+}
+
 /// One member of the group.
 pub struct Kafka {
-    consumer: Arc<StreamConsumer<Group>>,
+    consumer: Member,
     producer: Option<(FutureProducer, String)>,
     batch: (usize, usize),
     /// Taken while we only said that we live.
@@ -140,7 +169,7 @@ impl Kafka {
             None => None,
         };
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer: Member(Some(Arc::new(consumer))),
             producer,
             batch: (source.batch_messages_max, source.batch_bytes_max),
             stash: VecDeque::new(),

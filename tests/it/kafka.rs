@@ -3,7 +3,7 @@
 //!
 //! What must hold: as with NATS, and offsets are committed only for what is in Postgres.
 
-use crate::support::{ANSWERED, Service, config, database, eventually, fixture_bytes, traces};
+use crate::support::{ANSWERED, Service, config, database, eventually, fixture_bytes, for_a_while, traces};
 use assize::config::{Config, Source};
 use assize::domain::verdict::Verdict;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -120,6 +120,7 @@ async fn the_collectors_messages_are_judged_whatever_their_compression() {
     }
     all_committed(&brokers, "otlp_spans", 2).await;
     all_committed(&brokers, "events", 2).await;
+    service.stop(TIMEOUT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,6 +156,7 @@ async fn what_cannot_be_read_is_parked_and_holds_up_nothing() {
     assert_eq!(header("x-own").as_deref(), Some("kept"));
     assert_eq!(header("Assize-Position").as_deref(), Some("events 0 0"));
     assert!(header("Assize-Reason").is_some_and(|reason| reason.contains("not JSON")));
+    service.stop(TIMEOUT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,6 +189,7 @@ async fn replicas_share_partitions_and_a_restart_goes_on_where_it_was() {
     while committed_by(&two).await == 0 {
         publish(&format!("more{total}"), 10).await;
         total += 10;
+        for_a_while(Duration::from_millis(300)).await;
         assert!(total < 2_000, "the second replica was never given a partition");
     }
     one.verdicts(total).await;
@@ -200,4 +203,5 @@ async fn replicas_share_partitions_and_a_restart_goes_on_where_it_was() {
     again.verdicts(total + 20).await;
     assert_eq!(committed_by(&again).await, 20, "what was committed did not come again");
     all_committed(&brokers, "events", 4).await;
+    again.stop(TIMEOUT).await;
 }
