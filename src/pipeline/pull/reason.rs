@@ -55,11 +55,11 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::personal::RedactionPolicy;
+    use crate::domain::personal::{Action, RedactionPolicy};
 
     #[test]
     fn values_go_and_names_stay() {
-        let redactor = Redactor::new(RedactionPolicy::default(), b"key");
+        let redactor = Redactor::new(RedactionPolicy::new(|_| Action::Mask), b"key");
         for (text, wanted) in [
             ("line 2: `trace_id` is missing", "line 2: `trace_id` is missing"),
             ("`spans[3]`: `kind` \"my \\\"secret\\\" word\" is not known", "`spans[3]`: `kind` \"…\" is not known"),
