@@ -8,7 +8,7 @@ use super::{Feed, Letter, Look, Message, POSITION_HEADER, REASON_HEADER, SOURCE_
 use crate::config::{Source, subject_fits};
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::message::{AckKind, Acker};
+use async_nats::jetstream::message::AckKind;
 use async_nats::jetstream::stream::{RetentionPolicy, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{ConnectOptions, HeaderMap, rustls};
@@ -139,7 +139,14 @@ impl Nats {
 
     async fn answer(&self, messages: &[Message], kind: AckKind) -> Result<(), SourceError> {
         for message in messages {
-            acker(message)?.ack_with(kind).await.map_err(SourceError::op("answering for a message"))?;
+            match &message.ticket {
+                Ticket::Nats(acker) => {
+                    acker.ack_with(kind).await.map_err(SourceError::op("answering for a message"))?;
+                }
+                // No feed is handed another's messages.
+                #[cfg(feature = "kafka")]
+                Ticket::Kafka { .. } => {}
+            }
         }
         Ok(())
     }
@@ -201,14 +208,6 @@ impl Feed for Nats {
 
     fn lag(&self) -> Option<u64> {
         self.lag
-    }
-}
-
-fn acker(message: &Message) -> Result<&Acker, SourceError> {
-    match &message.ticket {
-        Ticket::Nats(acker) => Ok(acker),
-        #[cfg(feature = "kafka")]
-        Ticket::Kafka { .. } => Err(SourceError::Setup("a message of Kafka was handed to NATS".to_owned())),
     }
 }
 

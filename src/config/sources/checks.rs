@@ -39,8 +39,8 @@ pub(super) fn check(source: &Source) -> Result<(), Problem> {
     if source.user_env.is_some() != source.password_env.is_some() {
         return wrong("password_env", "belongs with user_env; give both or neither");
     }
-    for header in source.headers.values().filter(|name| name.is_empty()) {
-        return wrong("headers", format!("`{header}` is no name of a header"));
+    if source.headers.values().any(String::is_empty) {
+        return wrong("headers", "must give each field the name of a header");
     }
     match source.kind {
         SourceKind::Nats => nats(source),
