@@ -3,6 +3,7 @@
 use super::{Context, database::Database, table};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::pause::Pause;
+use crate::store::Store;
 use crate::store::pauses::QUEUE;
 use std::process::ExitCode;
 
@@ -124,17 +125,7 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
                 .map(|e| vec![e.sink, e.trace_id, e.rubric, e.attempts.to_string(), e.last_error.unwrap_or_default()]);
             Ok(table::render(&["sink", "trace", "rubric", "attempts", "reason"], rows.collect()))
         }
-        What::Parked => {
-            let parked = store.parked_messages(100).await?;
-            if args.json {
-                return Ok(serde_json::to_string(&parked)?);
-            }
-            let rows = parked.into_iter().map(|p| {
-                let when = p.parked_at.format("%F %T").to_string();
-                vec![p.source, p.position, when, p.size_bytes.to_string(), p.spans_taken.to_string(), p.reason]
-            });
-            Ok(table::render(&["source", "place", "parked", "bytes", "spans taken", "reason"], rows.collect()))
-        }
+        What::Parked => parked(args.json, store).await,
         What::Redrive => {
             let count = store.redrive_events(now).await?;
             Ok(if args.json {
@@ -144,6 +135,19 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
             })
         }
     }
+}
+
+/// Messages of brokers that were parked.
+async fn parked(as_json: bool, store: &Store) -> anyhow::Result<String> {
+    let parked = store.parked_messages(100).await?;
+    if as_json {
+        return Ok(serde_json::to_string(&parked)?);
+    }
+    let rows = parked.into_iter().map(|p| {
+        let when = p.parked_at.format("%F %T").to_string();
+        vec![p.source, p.position, when, p.size_bytes.to_string(), p.spans_taken.to_string(), p.reason]
+    });
+    Ok(table::render(&["source", "place", "parked", "bytes", "spans taken", "reason"], rows.collect()))
 }
 
 /// Kind and name of what is paused.
