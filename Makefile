@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):$(HOME)/.cargo/bin
 WITH_POSTGRES := cargo run --quiet --example with_postgres --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench limits votes accuracy checks-bench fuzz fit-grounding attacks simulate interop clients datadog-check chaos prepare lint-only
+.PHONY: help demo test lint bench limits votes accuracy checks-bench fuzz fit-grounding attacks simulate interop clients datadog-check kafka chaos prepare lint-only
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ demo: ## the whole product on this machine; more arguments with ARGS="--once"
 
 test: ## formatting, lints, .sqlx, and all tests against a private Postgres
 	@echo "test: checking format, lints and .sqlx, then running all tests (the first build takes some minutes)"
-	@scripts/setup.sh lint sqlx
+	@scripts/setup.sh lint sqlx nats
 	@$(MAKE) --no-print-directory lint-only
 	@echo "test: is .sqlx up to date? (if not: make prepare)"
 	@$(WITH_POSTGRES) sh -c 'unset SQLX_OFFLINE; cargo sqlx prepare --check -- --all-targets'
@@ -88,9 +88,16 @@ datadog-check: ## monitors, dashboard and evaluation requests against Datadog's 
 	@cargo build --quiet
 	@tests/datadog_client.sh
 
+kafka: ## Kafka as a source: build, lints and tests with the feature (librdkafka is built from source)
+	@echo "kafka: building with the feature kafka, then its lints and its tests against a mock cluster"
+	@scripts/setup.sh lint kafka
+	@cargo clippy --features kafka --lib --tests -- -D warnings
+	@cargo test --features kafka --lib sources
+	@$(WITH_POSTGRES) cargo test --features kafka --test it kafka
+
 chaos: ## the fault runs: kills, broken links, failing judges
 	@echo "chaos: running the tests that break things, on a private Postgres"
-	@scripts/setup.sh
+	@scripts/setup.sh nats
 	@$(WITH_POSTGRES) cargo test --test it fault -- --nocapture
 
 prepare: ## write .sqlx anew, after a query or a migration has changed

@@ -4,6 +4,8 @@
 #   scripts/setup.sh          a C compiler, cargo, PostgreSQL's server binaries (installed when we may)
 #   scripts/setup.sh lint     also rustfmt and clippy
 #   scripts/setup.sh sqlx     also sqlx-cli, under .tools/
+#   scripts/setup.sh nats     also nats-server, for the tests of brokers
+#   scripts/setup.sh kafka    also what librdkafka is built with: a C++ compiler, make, OpenSSL, zlib
 #   scripts/setup.sh where    also print the folder of the server binaries
 #
 # Nothing is left running: Debian would start a cluster of its own after the installation, which we switch off.
@@ -131,6 +133,35 @@ need_lint() {
     rustup component add rustfmt clippy
 }
 
+# Debian's package starts a server on port 4222; nobody asked for that.
+need_nats() {
+    if PATH="$PATH:/usr/sbin:/usr/local/sbin" has nats-server; then
+        return 0
+    fi
+    if apt_install nats-server; then
+        if has systemctl; then as_root systemctl disable --now nats-server >/dev/null 2>&1 || true; fi
+    elif ! brew_install nats-server; then
+        say 'no nats-server found; the tests of brokers need it (Debian: sudo apt-get install nats-server; else https://nats.io/download)'
+    fi
+}
+
+need_kafka() {
+    missing=
+    has c++ || missing="$missing g++"
+    has make || missing="$missing make"
+    has pkg-config || missing="$missing pkg-config"
+    if has pkg-config; then
+        pkg-config --exists openssl || missing="$missing libssl-dev"
+        pkg-config --exists zlib || missing="$missing zlib1g-dev"
+    else
+        missing="$missing libssl-dev zlib1g-dev"
+    fi
+    [ -z "$missing" ] && return 0
+    # shellcheck disable=SC2086 # these are several packages
+    apt_install $missing || brew_install make pkgconf openssl@3 ||
+        fail "librdkafka cannot be built; install (names of Debian):$missing"
+}
+
 need_sqlx() {
     [ -x .tools/bin/cargo-sqlx ] && return 0
     say "installing sqlx-cli $SQLX_VERSION under .tools (some minutes)"
@@ -145,7 +176,9 @@ for extra in "$@"; do
     case "$extra" in
     lint) need_lint ;;
     sqlx) need_sqlx ;;
+    nats) need_nats ;;
+    kafka) need_kafka ;;
     where) find_postgres ;;
-    *) fail "unknown argument $extra; there are: lint, sqlx, where" ;;
+    *) fail "unknown argument $extra; there are: lint, sqlx, nats, kafka, where" ;;
     esac
 done

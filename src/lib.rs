@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Everything between two arrows is in Postgres; a process may be killed at any of them. Layers, each using only those
-//! above it: `domain`; `checks`, `judge`, `stats`, `config`; `runtime`, `dialect`, `llm`, `store`, `rubrics`, `sinks`; `app`;
-//! `pipeline`; `server`, `cli`. `tests/tidy.rs` holds this to be true. See `ARCHITECTURE.md` for the map.
+//! above it: `domain`; `checks`, `judge`, `stats`, `config`; `runtime`, `dialect`, `llm`, `store`, `rubrics`, `sinks`,
+//! `sources`; `app`; `pipeline`; `server`, `cli`. `tests/tidy.rs` holds this to be true. See `ARCHITECTURE.md` for the map.
 
 /// Judging makes many short-lived pieces of text; glibc's allocator took a third of the time of a call.
 #[global_allocator]
@@ -33,6 +33,7 @@ pub mod llm;
 pub mod rubrics;
 pub mod runtime;
 pub mod sinks;
+pub mod sources;
 pub mod store;
 
 // the one struct of dependencies

@@ -1,5 +1,7 @@
 //! `assize doctor`: everything that a start needs, tried one by one, with the remedy beside what is wrong.
 
+mod sources;
+
 use super::{Context, database::Database, table};
 use crate::app::Bench;
 use crate::config::{Config, DatadogMode, GrpcListen};
@@ -61,6 +63,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     }
     doors(&config, &mut findings).await;
     database(&config, &mut findings).await;
+    sources::reachable(&config, &mut findings).await;
     rubrics(&config, &mut findings).await;
     judges(&config, &mut findings).await;
     datadog(&config, &mut findings).await;
@@ -123,6 +126,7 @@ async fn database(config: &Config, findings: &mut Findings) {
             }
             judging(&database, findings).await;
             notices(config, &database, findings).await;
+            sources::parked(&database, findings).await;
             database.close().await;
         }
         Err(error) => {

@@ -161,7 +161,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Queue(args) => queue::run(args, context).await,
         Command::Rubric(args) => Box::pin(rubric::run(args, context)).await,
         Command::Migrate(args) => migrate::run(args, context).await,
-        Command::Doctor(args) => doctor::run(args, context).await,
+        Command::Doctor(args) => Box::pin(doctor::run(args, context)).await,
         Command::Health(args) => health::run(args, context).await,
         Command::Sim(args) => sim::run(args).await,
     }

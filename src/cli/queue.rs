@@ -3,13 +3,16 @@
 use super::{Context, database::Database, table};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::pause::Pause;
+use crate::store::Store;
 use crate::store::pauses::QUEUE;
 use std::process::ExitCode;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue redrive\n  \
-    assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small")]
+#[command(
+    after_help = "Examples:\n  assize queue stats\n  assize queue dead --json\n  assize queue parked\n  assize queue redrive\n  \
+    assize queue pause --reason \"database upgrade\"\n  assize queue resume --judge small"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
@@ -24,6 +27,8 @@ enum What {
     Stats,
     /// Events that a sink refused for good, with the reason
     Dead,
+    /// Messages of brokers that could not be taken, with the reason
+    Parked,
     /// Try dead events again
     Redrive,
     /// Judge nothing more, or ask one judge no more, until resumed; what is in hand is finished
@@ -120,6 +125,7 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
                 .map(|e| vec![e.sink, e.trace_id, e.rubric, e.attempts.to_string(), e.last_error.unwrap_or_default()]);
             Ok(table::render(&["sink", "trace", "rubric", "attempts", "reason"], rows.collect()))
         }
+        What::Parked => parked(args.json, store).await,
         What::Redrive => {
             let count = store.redrive_events(now).await?;
             Ok(if args.json {
@@ -129,6 +135,19 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
             })
         }
     }
+}
+
+/// Messages of brokers that were parked.
+async fn parked(as_json: bool, store: &Store) -> anyhow::Result<String> {
+    let parked = store.parked_messages(100).await?;
+    if as_json {
+        return Ok(serde_json::to_string(&parked)?);
+    }
+    let rows = parked.into_iter().map(|p| {
+        let when = p.parked_at.format("%F %T").to_string();
+        vec![p.source, p.position, when, p.size_bytes.to_string(), p.spans_taken.to_string(), p.reason]
+    });
+    Ok(table::render(&["source", "place", "parked", "bytes", "spans taken", "reason"], rows.collect()))
 }
 
 /// Kind and name of what is paused.

@@ -163,6 +163,9 @@ async fn start(
 /// Starts the loops and the doors; used by the demo too.
 pub(super) fn launch(app: &Arc<App>, roles: Roles, guard: Guard, doors: Doors, life: &Lifecycle) {
     let inbox = roles.ingest.then(|| Inbox::start(app, life));
+    if let Some(inbox) = &inbox {
+        pipeline::pull::start(app, inbox, life);
+    }
     if let (Some(listener), Some(inbox)) = (doors.grpc, inbox.clone()) {
         let router = server::ingest_router(app, inbox, guard.clone());
         server::serve(app, Door { name: "grpc", listener, router, tls: doors.tls.clone() }, life);

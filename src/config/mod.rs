@@ -16,6 +16,7 @@ mod redaction;
 mod rubric_names;
 mod sampling;
 mod server;
+mod sources;
 mod watch;
 mod work;
 
@@ -29,11 +30,12 @@ pub use judges::{Judge, Price};
 pub use redaction::Redaction;
 pub use sampling::{Sampling, UpstreamUse};
 pub use server::{GrpcListen, Scope, Server, TlsFiles, Token};
+pub use sources::{Format, FormatRule, HeaderField, Sasl, Source, SourceKind, SourceSecrets, subject_fits};
 pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};
 
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub struct Config {
     pub database: Database,
     /// Limits at the door.
     pub ingest: Ingest,
+    /// Brokers that traces are taken from.
+    pub sources: Vec<Source>,
     /// What is taken out of traces before they are stored.
     pub redaction: Redaction,
     /// When a trace is whole.
@@ -186,6 +190,7 @@ impl Config {
         self.database.apply(ambient);
         self.datadog.apply(ambient);
         self.alerts.apply(ambient);
+        sources::apply(&mut self.sources, ambient);
         judges::apply(&mut self.judges, &mut self.panels, ambient);
     }
 
@@ -197,6 +202,7 @@ impl Config {
         self.server.check()?;
         self.database.check()?;
         self.ingest.check()?;
+        sources::check(&self.sources)?;
         self.redaction.check()?;
         self.assembly.check()?;
         self.sampling.check()?;
@@ -206,6 +212,7 @@ impl Config {
         self.datadog.check()?;
         self.alerts.check()?;
         self.watch.check()?;
+        self.retention.check()?;
         judges::check(&self.judges, &self.panels)
     }
 

@@ -148,10 +148,23 @@ impl Export {
 pub struct Retention {
     /// Rows of traces that sampling left out, in seconds; their tallies stay.
     pub sampled_out_seconds: u64,
+    /// Rows of parked messages, in seconds.
+    pub parked_seconds: u64,
+    /// Rows of parked messages at most; the oldest go first.
+    pub parked_messages_max: i64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { sampled_out_seconds: 24 * 3_600 }
+        Self { sampled_out_seconds: 24 * 3_600, parked_seconds: 90 * 86_400, parked_messages_max: 100_000 }
+    }
+}
+
+impl Retention {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.parked_messages_max < 1 {
+            return Err(ConfigError::invalid("retention.parked_messages_max", "must be at least 1"));
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::app::{App, Bench};
 use crate::domain::ids::{ID_BYTES_MAX, short_hash};
 use crate::domain::span::Span;
 use crate::runtime::lifecycle::Lifecycle;
+use crate::store::StoreError;
 use crate::store::inbox::{DueAfter, InboxSpan};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -120,6 +121,21 @@ impl Inbox {
         self.queue.send(submission).await.map_err(|_| IngestError::Stopping)?;
         answer.await.unwrap_or(Err(IngestError::Stopping))
     }
+
+    /// Stores spans in a commit of their own, so that an error is about them and nobody else's.
+    ///
+    /// # Errors
+    /// When they were not stored.
+    pub async fn submit_alone(&self, spans: Vec<InboxSpan>) -> Result<(), StoreError> {
+        self.app.store.put_spans(spans, due_after(&self.app), self.app.bench.clock.now()).await?;
+        self.app.wake.spans.notify_one();
+        Ok(())
+    }
+}
+
+fn due_after(app: &App) -> DueAfter {
+    let config = &app.bench.config.assembly;
+    DueAfter { quiet_ms: config.quiet_ms, idle_ms: config.idle_ms, cap_ms: config.hard_cap_ms }
 }
 
 /// Room is counted in KiB, at least one.
@@ -163,8 +179,7 @@ async fn collect(
 }
 
 async fn commit(app: &App, batch: Vec<Submission>) {
-    let config = &app.bench.config.assembly;
-    let due = DueAfter { quiet_ms: config.quiet_ms, idle_ms: config.idle_ms, cap_ms: config.hard_cap_ms };
+    let due = due_after(app);
     let (mut spans, mut replies) = (Vec::new(), Vec::new());
     for submission in batch {
         spans.extend(submission.spans);

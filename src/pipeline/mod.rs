@@ -28,6 +28,7 @@ pub mod label_queue;
 pub mod labels;
 pub mod notify;
 pub mod offline;
+pub mod pull;
 pub mod record;
 pub mod reload;
 pub mod report;

@@ -71,6 +71,8 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
         app.store.forget_steps(now - chrono::TimeDelta::hours(2), now - chrono::TimeDelta::days(90)).await?;
+        let kept_from = now - super::seconds(config.retention.parked_seconds);
+        app.store.forget_parked(kept_from, config.retention.parked_messages_max, REMOVE_MAX).await?;
         app.store.forget_spend(now - chrono::TimeDelta::days(90)).await?;
         app.store.forget_batch_items(now).await?;
     }

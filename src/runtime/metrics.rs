@@ -58,6 +58,8 @@ pub struct Metrics {
     pub budget_part: GaugeVec,
     /// Events delivered, retried and given up, by sink and result.
     pub events: IntCounterVec,
+    /// Of brokers.
+    pub sources: SourceMetrics,
     /// Of alerts.
     pub alerts: AlertMetrics,
     /// Corrected pass rates with the ends of their intervals, by rubric and bound.
@@ -80,6 +82,31 @@ pub struct Metrics {
     pub rubric_changes: IntCounterVec,
     /// Database operations that failed, by operation.
     pub store_errors: IntCounterVec,
+}
+
+/// The metrics of brokers that traces are taken from, all by source.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    /// Messages, by what became of them.
+    pub messages: IntCounterVec,
+    /// Messages that wait in the broker.
+    pub lag: GaugeVec,
+    /// Whether the broker answers.
+    pub connected: GaugeVec,
+    /// Whether nothing is taken since the backlog is full.
+    pub held: GaugeVec,
+}
+
+impl SourceMetrics {
+    fn registered(r: &Registry) -> Self {
+        let messages = "assize_source_messages_total";
+        Self {
+            messages: counters(r, messages, "Messages of brokers, by what became of them", &["source", "result"]),
+            lag: gauges(r, "assize_source_lag_messages", "Messages that wait in the broker", &["source"]),
+            connected: gauges(r, "assize_source_connected", "1 while the broker answers", &["source"]),
+            held: gauges(r, "assize_source_held", "1 while nothing is taken, the backlog being full", &["source"]),
+        }
+    }
 }
 
 /// The metrics of alerts.
@@ -209,6 +236,7 @@ impl Default for Metrics {
                 &["budget", "period"],
             ),
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
+            sources: SourceMetrics::registered(&r),
             alerts: AlertMetrics::registered(&r),
             pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
             mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),

@@ -57,6 +57,15 @@ impl StoreError {
         }
     }
 
+    /// Whether the database refuses the values themselves, so that the same statement would fail again.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let Self::Statement { source, .. } = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // Classes of SQLSTATE: data exception, integrity constraint, program limit.
+        code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+    }
+
     /// The operation, for metrics.
     #[must_use]
     pub fn operation(&self) -> &'static str {

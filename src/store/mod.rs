@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod limit_shares;
 pub mod outbox;
 pub mod panel_models;
+pub mod parked_messages;
 pub mod pauses;
 pub mod reopen;
 pub mod report;

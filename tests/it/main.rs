@@ -9,6 +9,7 @@ mod alerts;
 mod assembly;
 mod batches;
 mod bounds;
+mod brokers;
 mod budgets;
 mod cache;
 mod commands;
@@ -22,6 +23,8 @@ mod held_up;
 mod invariants;
 mod kills;
 mod labels;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod ladder;
 mod limits;
 mod panels;

@@ -3,6 +3,7 @@
 //! Its rule: each test has a database of its own; waiting is for a condition, with a bound, never for a time.
 
 pub mod intake;
+pub mod nats;
 pub mod program;
 pub mod recorder;
 pub mod traces;
@@ -159,7 +160,9 @@ impl Service {
         store.migrate().await.expect("the tables can be made");
         let app = App::build(config, store, clock).await.expect("a valid configuration");
         let life = Lifecycle::default();
-        let router = server::router(&app, Some(Inbox::start(&app, &life)), true, Guard::default());
+        let inbox = Inbox::start(&app, &life);
+        pipeline::pull::start(&app, &inbox, &life);
+        let router = server::router(&app, Some(inbox), true, Guard::default());
         let base = serve(router).await;
         pipeline::start(&app, Roles { ingest: true, work: true, export: true, watch: true, web: true }, &life);
         let http = assize::runtime::http::client(PATIENCE).expect("an HTTP client");
