@@ -59,7 +59,7 @@ fn waves(spans: &[Span], rng: &mut StdRng) -> Vec<Vec<Span>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn order_doubling_and_lateness_make_no_difference(seed in any::<u64>()) {
         let mut rng = StdRng::seed_from_u64(seed);
