@@ -159,7 +159,7 @@ async fn of_store(args: &Args, config: Config) -> anyhow::Result<Told> {
 }
 
 async fn stored(args: &Args, id: &str, config: Config, store: &Store) -> anyhow::Result<Told> {
-    let happened = explain(store, &config.sampling, id, args.rubric.as_deref()).await?;
+    let happened = explain(store, &config, id, args.rubric.as_deref()).await?;
     let body = store.trace_bodies(&[id.to_owned()]).await?.pop();
     let sampling = happened.sampling.clone();
     let mut told = Told { story: Some(happened), ..Told::default() };

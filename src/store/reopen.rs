@@ -361,13 +361,11 @@ async fn retally(tx: &mut PgConnection, tally: &Retally) -> Result<(), StoreErro
         return Ok(()); // tallied by a program that counted otherwise: better there than twice
     }
     tallies::insert(tx, std::slice::from_ref(is), *decided_at).await?;
-    let current = sqlx::query_scalar!(
-        "SELECT id FROM verdicts WHERE trace_id = $1 AND superseded_at IS NULL",
-        is.trace_id
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::op("looking for verdicts of a reopened trace"))?;
+    let current =
+        sqlx::query_scalar!("SELECT id FROM verdicts WHERE trace_id = $1 AND superseded_at IS NULL", is.trace_id)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::op("looking for verdicts of a reopened trace"))?;
     tallies::recount(tx, &current, -1).await?;
     sqlx::query!("UPDATE traces SET stratum = $2 WHERE trace_id = $1", is.trace_id, after)
         .execute(&mut *tx)

@@ -21,10 +21,10 @@ mod faults;
 mod grpc;
 mod held_up;
 mod invariants;
-mod kills;
-mod labels;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod kills;
+mod labels;
 mod ladder;
 mod limits;
 mod panels;
