@@ -208,7 +208,8 @@ mod tests {
     proptest! {
         #[test]
         fn anywhere_is_what_an_automaton_finds(text in "[abAB秘 ]{0,200}", words in prop::collection::vec("[ab秘]{3,6}", 1..12)) {
-            let automaton = AhoCorasick::builder().ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest);
+            let mut automaton = AhoCorasick::builder();
+            let automaton = automaton.ascii_case_insensitive(true).match_kind(MatchKind::LeftmostLongest);
             let automaton = automaton.build(&words).expect("few words compile");
             let expected: Vec<(usize, usize, usize)> =
                 automaton.find_iter(&text).map(|m| (m.pattern().as_usize(), m.start(), m.end())).collect();

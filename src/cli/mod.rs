@@ -159,6 +159,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Grafana(args) => grafana::run(&args, context),
         Command::Prometheus(args) => prometheus::run(args, context),
         Command::Queue(args) => queue::run(args, context).await,
+        // Boxed: its futures hold whole configurations, which would be copied at each wrapping.
         Command::Rubric(args) => Box::pin(rubric::run(args, context)).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => Box::pin(doctor::run(args, context)).await,
