@@ -175,7 +175,7 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Judg
         Work { bench: &bench, traces: &traces, asked: &asked, prints: &prints, at_once: args.concurrency.into() };
     let verdicts = work.judge(out, done).await?;
     let took = begun.elapsed();
-    Ok(Judged { verdicts, reused, took, bench, traces })
+    Ok(Judged { bench, traces, verdicts, reused, took })
 }
 
 /// What is to be judged.

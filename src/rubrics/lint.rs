@@ -358,7 +358,7 @@ mod tests {
         let twice = "examples: [{input: {answer: Hm.}, verdict: rude}, {input: {answer: Hm.}, verdict: polite}, {input: {answer: ' shut  UP.'}, verdict: rude}]\nprompt: |";
         let found = findings(&CLEAN.replace("prompt: |", twice));
         assert!(found.iter().any(|f| f.contains("than example 1 about the same input")), "{found:#?}");
-        assert!(found.iter().any(|f| f.contains("shown the answer of the test in line 11")), "{found:#?}");
+        assert!(found.iter().any(|f| f.contains("shown the answer of the test in line 12")), "{found:#?}");
         let none = CLEAN.split("tests:").next().expect("a start");
         assert!(findings(none)[0].contains("no tests"), "{:?}", findings(none));
     }
