@@ -157,7 +157,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Grafana(args) => grafana::run(&args, context),
         Command::Prometheus(args) => prometheus::run(args, context),
         Command::Queue(args) => queue::run(args, context).await,
-        Command::Rubric(args) => rubric::run(args, context).await,
+        Command::Rubric(args) => Box::pin(rubric::run(args, context)).await,
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Health(args) => health::run(args, context).await,

@@ -128,6 +128,11 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     made
 }
 
+fn sampling_rate(registry: &Registry) -> GaugeVec {
+    let help = "Lowest and highest rate that a limit of sampling gives its values";
+    gauges(registry, "assize_sampling_rate", help, &["kind", "limit", "end"])
+}
+
 fn rubric_changes(registry: &Registry) -> IntCounterVec {
     let help = "Changes of rubric files at run time";
     counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
@@ -156,12 +161,7 @@ impl Default for Metrics {
             signals_dropped: counters(&r, "assize_signals_dropped_total", "Records accepted and dropped", &["signal"]),
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
-            sampling_rate: gauges(
-                &r,
-                "assize_sampling_rate",
-                "Lowest and highest rate that a limit of sampling gives its values",
-                &["kind", "limit", "end"],
-            ),
+            sampling_rate: sampling_rate(&r),
             spans_late,
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
