@@ -55,10 +55,13 @@ pub fn policy(step_seconds: u64) -> Sampling {
     toml::from_str(&text).expect("valid rules")
 }
 
+/// Counts of a step, by limit and value.
+type Sums = BTreeMap<(String, String), Count>;
+
 /// The counts of the last hour, as the tables keep them.
 #[derive(Default)]
 struct Memory {
-    counts: VecDeque<(DateTime<Utc>, BTreeMap<(String, String), Count>)>,
+    counts: VecDeque<(DateTime<Utc>, Sums)>,
     firsts: BTreeMap<(String, String), u64>,
 }
 

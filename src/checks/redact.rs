@@ -112,9 +112,7 @@ impl Work<'_> {
             self.own_option(text);
         }
         self.tags(tags);
-        for message in input.iter_mut().chain(output) {
-            self.message(message);
-        }
+        input.iter_mut().chain(output).for_each(|message| self.message(message));
         for document in documents {
             self.document(document);
         }

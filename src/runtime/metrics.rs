@@ -170,6 +170,11 @@ fn connections(registry: &Registry) -> IntGaugeVec {
     made
 }
 
+fn sampling_rate(registry: &Registry) -> GaugeVec {
+    let help = "Lowest and highest rate that a limit of sampling gives its values";
+    gauges(registry, "assize_sampling_rate", help, &["kind", "limit", "end"])
+}
+
 fn rubric_changes(registry: &Registry) -> IntCounterVec {
     let help = "Changes of rubric files at run time";
     counters(registry, "assize_rubric_changes_total", help, &["rubric", "result"])
@@ -200,12 +205,7 @@ impl Default for Metrics {
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late: counters(&r, "assize_spans_late_total", "Spans after their trace was decided on", &["result"]),
             traces_reopened: counters(&r, "assize_traces_reopened_total", "Traces put together again", &["result"]),
-            sampling_rate: gauges(
-                &r,
-                "assize_sampling_rate",
-                "Lowest and highest rate that a limit of sampling gives its values",
-                &["kind", "limit", "end"],
-            ),
+            sampling_rate: sampling_rate(&r),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
