@@ -5,8 +5,6 @@
 
 extern crate self as assize;
 
-#[path = "../tests/parsers/bend.rs"]
-pub mod bend;
 #[path = "../src/checks/mod.rs"]
 pub mod checks;
 #[path = "../src/config/mod.rs"]

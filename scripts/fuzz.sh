@@ -7,6 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds="${FUZZ_SECONDS:-600}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
+echo "fuzz: writing what each target begins with"
+FUZZ_SEEDS="$PWD/fuzz/seeds" cargo test --quiet --test parsers seeds_are_written
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-fuzz/target}"
 # --target keeps these flags away from build scripts and macros.
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -14,8 +16,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 echo "fuzz: building with counters (the first build takes some minutes)"
 cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple"
-"$CARGO_TARGET_DIR/$triple/release/seeds" fuzz/seeds
-[ $# -gt 0 ] || set -- $(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^seeds$')
+[ $# -gt 0 ] || set -- $(sed -n 's#^path = "fuzz_targets/\(.*\).rs"$#\1#p' fuzz/Cargo.toml)
 for target in "$@"; do
   corpus="fuzz/corpus/$target" found="fuzz/artifacts/$target/"
   mkdir -p "$corpus" "$found"

@@ -1,6 +1,6 @@
 //! Bodies to begin with, and ways to spoil them.
 //!
-//! Called by the tests beside it and by `fuzz/seeds.rs`, which writes them for libFuzzer. Its rule: JSON is bent as JSON, so that what comes out still gets past the parser; everything else is bent as bytes.
+//! Called by the tests beside it, one of which writes them for libFuzzer. Its rule: JSON is bent as JSON, so that what comes out still gets past the parser; everything else is bent as bytes.
 //! The way not taken: bytes alone, of which nearly all end at the first brace.
 
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub fn seeds(door: &str) -> Vec<Vec<u8>> {
         "datadog_json" => found.extend(named(".json", "llmobs")),
         "msgpack" => found.extend(named(".json", "llmobs").iter().map(|body| packed(body))),
         "rubric" => {
-            let yaml = files(&checkout().join("rubrics"))
+            let yaml = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("rubrics"))
                 .into_iter()
                 .filter(|path| path.extension().is_some_and(|e| e == "yaml"));
             found.extend(yaml.map(|path| std::fs::read(path).expect("a rubric can be read")));
@@ -104,13 +104,7 @@ fn msgpack(value: &Value) -> rmpv::Value {
 }
 
 fn fixtures() -> PathBuf {
-    checkout().join("tests/fixtures")
-}
-
-/// The fuzz crate is a folder in it.
-fn checkout() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if here.ends_with("fuzz") { here.join("..") } else { here.to_owned() }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
