@@ -125,9 +125,9 @@ impl Drop for Member {
         std::thread::spawn(move || {
             drop(consumer);
             // Nobody may be waiting any more.
-            drop(ended.send(()));
+            let _ = ended.send(());
         });
-        drop(wait.recv_timeout(LEAVE));
+        let _ = wait.recv_timeout(LEAVE);
     }
 }
 
