@@ -216,11 +216,11 @@ const INSIDE: u8 = 1;
 const ANYWHERE: u8 = 2;
 
 const SIGNS: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = match byte as u8 {
-            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'$' | 0x80.. => ANYWHERE,
+    let mut table = [ANYWHERE; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = match byte {
+            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'$' => ANYWHERE,
             b'@' | b'!' | b'*' | b'.' | b'-' | b'_' => INSIDE,
             _ => 0,
         };

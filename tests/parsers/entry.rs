@@ -20,8 +20,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
+/// What takes bytes of any kind.
+pub type Door = fn(&[u8]);
+
 /// Each door by the name of its fuzz target.
-pub const DOORS: [(&str, fn(&[u8])); 18] = [
+pub const DOORS: [(&str, Door); 18] = [
     ("check_citations", check_citations),
     ("check_format", check_format),
     ("check_injection", check_injection),

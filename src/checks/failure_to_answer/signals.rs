@@ -312,9 +312,9 @@ impl Layout {
 /// Bytes that neither end a sentence or line nor open or close a quotation.
 const IS_PLAIN: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0;
+    let mut byte = 0_u8;
     while byte < 128 {
-        table[byte] = !matches!(byte as u8, b'.' | b'!' | b'?' | b'\n' | b'"' | b'`');
+        table[byte as usize] = !matches!(byte, b'.' | b'!' | b'?' | b'\n' | b'"' | b'`');
         byte += 1;
     }
     table

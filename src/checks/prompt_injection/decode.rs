@@ -113,7 +113,7 @@ impl Seen {
         let length = word.len();
         let of_digits = others.leading_zeros() as usize >= length;
         self.letters = (self.letters + 1) * u32::from(length == 1);
-        self.pairs = (self.pairs + 1) * u32::from(of_digits & ((length == 2) | (length == 4)));
+        self.pairs = (self.pairs + 1) * u32::from(of_digits) * u32::from(matches!(length, 2 | 4));
         self.looks.spaced |= self.letters >= 6;
         self.looks.hex |= self.pairs >= 8;
         self.looks.long |= length >= 24;
