@@ -76,8 +76,8 @@ async fn sampling_prompts_and_scores_can_be_replayed_from_the_database() {
         let rubric = rubric.expect("it can be read").expect("every version that judged is stored");
         let id = job_id(&verdict.trace_id, &rubric.name, &rubric.version);
         assert_eq!(verdict.id, id, "the id");
-        let inputs = prompt::inputs(&trace);
         let template = prompt::Template::new(&rubric).expect("it parses");
+        let inputs = template.inputs(&trace, false);
         let marks = prompt::marks(&rubric, &inputs, &policy.hash_key);
         let request = prompt::request(&template, &rubric, &inputs, &marks, usize::MAX);
         let hash = prompt::hash(&request.expect("it can be asked again"));
