@@ -6,13 +6,13 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(super) struct Ran {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
-async fn run(args: &[&str], env: &[(&str, &str)]) -> Ran {
+pub(super) async fn run(args: &[&str], env: &[(&str, &str)]) -> Ran {
     let mut command = assize(args);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).envs(env.iter().copied());
     let output = tokio::time::timeout(crate::support::PATIENCE, command.output()).await;
@@ -21,14 +21,14 @@ async fn run(args: &[&str], env: &[(&str, &str)]) -> Ran {
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn file(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn file(name: &str, content: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join(name);
     std::fs::write(&path, content).expect("a file can be written");
     (dir, path)
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 

@@ -15,6 +15,7 @@ mod cache;
 mod commands;
 mod datadog;
 mod datadog_as_code;
+mod deploy;
 mod doors;
 mod eval;
 mod faults;
