@@ -1,8 +1,9 @@
 //! Step 5: free permits → leases; the worker loop.
 //!
-//! Started by `pipeline::start`. Its rule: no more jobs are claimed than there are permits in hand, every job is settled before
-//! its lease runs out, and a soft stop ends only the claiming. The way not taken: polling into a local queue, whose jobs
-//! wait under a lease that nobody works on.
+//! Started by `pipeline::start`. Its rule: no more jobs are claimed than there are permits in hand, which are half as many again as
+//! places to evaluate in, so that no judge is idle while the next jobs are fetched; every job is settled before its lease runs
+//! out; a soft stop ends the claiming and gives back what has no place yet. The way not taken: a claim for each place that
+//! becomes free, which is a statement a job.
 
 use super::evaluate::{Bounds, Disposition, EvalError, evaluate};
 use super::note;
@@ -32,6 +33,12 @@ const CLAIM_MAX: usize = 500;
 /// Loops that claim: while one reads its jobs and traces, the permits that become free meanwhile are the other's.
 const CLAIMERS: usize = 2;
 
+/// Most jobs that are claimed before there is a place for them.
+const AHEAD_MAX: usize = 500;
+
+/// How long a claim waits for more places, so that one statement serves many.
+const PATIENCE: Duration = Duration::from_millis(4);
+
 /// A wait for a judge's place from which on jobs are claimed a few at a time.
 const CROWDED: Duration = Duration::from_secs(5);
 
@@ -44,11 +51,18 @@ const CRASHES_MAX: u32 = 3;
 /// Starts the worker loop and its recorder.
 pub fn start(app: &Arc<App>, life: &Lifecycle) {
     let recorder = Recorder::start(app, life);
-    let worker = Worker { app: Arc::clone(app), recorder, life: life.clone() };
-    let permits = Arc::new(Semaphore::new(app.bench.config.work.concurrency));
+    let concurrency = app.bench.config.work.concurrency;
+    let places = Arc::new(Semaphore::new(concurrency));
+    let worker = Worker { app: Arc::clone(app), recorder, life: life.clone(), places };
+    let permits = Arc::new(Semaphore::new(concurrency + ahead(concurrency)));
     for _ in 0..CLAIMERS {
         life.spawn("claim", worker.clone().run(Arc::clone(&permits)));
     }
+}
+
+/// Jobs that are claimed ahead: while the next ones are fetched no judge is idle.
+fn ahead(concurrency: usize) -> usize {
+    (concurrency / 2).min(AHEAD_MAX)
 }
 
 #[derive(Clone)]
@@ -56,6 +70,8 @@ struct Worker {
     app: Arc<App>,
     recorder: Recorder,
     life: Lifecycle,
+    /// As many as are evaluated at the same time.
+    places: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -68,9 +84,9 @@ impl Worker {
                 self.idle(poll.max(Duration::from_millis(200))).await;
                 continue;
             }
-            // When nearly all are busy, a moment's patience makes one larger claim out of many small ones.
-            if permits.available_permits() < config.concurrency / 8 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+            // When nearly all are taken, a moment's patience makes one larger claim out of many small ones.
+            if permits.available_permits() < ahead(config.concurrency) / 2 {
+                tokio::time::sleep(PATIENCE).await;
             }
             let mut most = CLAIM_MAX;
             if self.app.bench.judges.pacers().any(|(_, pacer)| pacer.is_crowded(CROWDED)) {
@@ -159,12 +175,35 @@ impl Worker {
             let permit = held.split(1);
             let worker = self.clone();
             self.life.spawn_contained("evaluate", async move {
-                worker.app.bench.metrics.in_hand.inc();
-                let done = worker.work(lease, trace).await;
+                let done = match worker.place().await {
+                    Some(place) => {
+                        worker.app.bench.metrics.in_hand.inc();
+                        let done = worker.work(lease, trace).await;
+                        worker.app.bench.metrics.in_hand.dec();
+                        drop(place);
+                        done
+                    }
+                    // Claimed ahead, and we are stopping: others have it at once.
+                    None => Done::Unsettled(Unsettled {
+                        lease,
+                        at: worker.app.bench.clock.now(),
+                        votes: Vec::new(),
+                        error: None,
+                        counts: false,
+                    }),
+                };
                 worker.recorder.send(done).await;
-                worker.app.bench.metrics.in_hand.dec();
                 drop(permit);
             });
+        }
+    }
+
+    /// A place to evaluate a job in; `None` when we are to stop before there is one.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            place = Arc::clone(&self.places).acquire_owned() => place.ok(),
+            () = self.life.soft.cancelled() => None,
         }
     }
 
