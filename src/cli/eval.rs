@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::domain::clock::SystemClock;
 use crate::domain::rubric::{CheckKind, CheckOptions, CheckSpec, Rubric};
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::Verdict;
 use crate::llm::sim::Sim;
 use crate::pipeline::{estimate, offline, trial};
@@ -144,11 +145,25 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Vec<
         }
     }
     let bar = progress(input.traces.len() as u64);
-    let verdicts: Vec<Vec<Verdict>> = stream::iter(input.traces)
+    let has_sessions = rubrics.iter().any(|rubric| rubric.evaluates == Evaluates::Session);
+    let sessions = if has_sessions { offline::by_session(&input.traces) } else { Vec::new() };
+    let mut verdicts: Vec<Vec<Verdict>> = stream::iter(input.traces)
         .map(|trace| one(&bench, &rubrics, Arc::new(trace), &bar))
         .buffered(args.concurrency.into())
         .collect()
         .await;
+    bar.set_length(bar.length().unwrap_or_default() + sessions.len() as u64);
+    let (bench, rubrics, bar) = (&bench, &rubrics, &bar);
+    let judged: Vec<Vec<Verdict>> = stream::iter(sessions)
+        .map(|session| async move {
+            let verdicts = offline::judge_session(bench, rubrics, &session).await;
+            bar.inc(1);
+            verdicts
+        })
+        .buffered(args.concurrency.into())
+        .collect()
+        .await;
+    verdicts.extend(judged);
     bar.finish_and_clear();
     Ok(verdicts.into_iter().flatten().collect())
 }

@@ -68,6 +68,13 @@ fn tell(story: &Explanation, rubric: Option<&str>) -> String {
     for gap in &story.gaps {
         line(format!("gap in {}: {}", gap.field, gap.reason));
     }
+    if let Some(session) = &story.session {
+        let due = session.due_at.map_or_else(String::new, |at| format!(", due at {at} unless more comes"));
+        line(format!(
+            "session {}: {} trace(s), {} of them kept; taken to be judged {} time(s){due}",
+            session.session, session.traces, session.kept, session.judged
+        ));
+    }
     for job in &story.waiting {
         let error = job.last_error.as_ref().map_or_else(String::new, |e| format!("; last attempt: {e}"));
         line(format!("{}: waits until {} (attempts {}){error}", job.rubric, job.visible_at, job.attempts));
@@ -106,7 +113,18 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
     };
     let by = verdict["decided_by"].as_str().map_or_else(String::new, |by| format!(", decided by {by}"));
     let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
-    line(format!("  {} ({}): {}{score}{passed}{by}", text("rubric"), text("rubric_version"), text("outcome")));
+    let about = match (verdict["span_id"].as_str(), verdict["session"].as_str()) {
+        (Some(span), _) => format!(" on span {span}"),
+        (_, Some(session)) => format!(" on session {session}"),
+        _ => String::new(),
+    };
+    let over = if verdict["superseded_at"].is_null() { "" } else { ", superseded" };
+    line(format!(
+        "  {} ({}){about}: {}{score}{passed}{by}{over}",
+        text("rubric"),
+        text("rubric_version"),
+        text("outcome")
+    ));
     if !text("explanation").is_empty() {
         line(format!("      {}", text("explanation")));
     }
@@ -115,6 +133,9 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
         line(format!("      check {name}: {}{score}", check["finding"].as_str().unwrap_or_default()));
     }
     if let Some(text) = asked(&verdict["detail"]["panel"]) {
+        line(format!("      {text}"));
+    }
+    if let Some(text) = shown(&verdict["detail"]["session"]) {
         line(format!("      {text}"));
     }
     if let Some(disagreement) = verdict["disagreement"].as_f64().filter(|d| *d > 0.0) {
@@ -142,6 +163,23 @@ fn tell_verdict(out: &mut String, verdict: &Value) {
         ));
         tell_claims(&mut line, &vote["detail"]);
     }
+}
+
+/// How much of a session its judges saw.
+fn shown(session: &Value) -> Option<String> {
+    let count = |key: &str| session[key].as_u64().unwrap_or_default();
+    let all = session["traces"].as_u64()?;
+    let mut text = format!("transcript of {all} trace(s)");
+    for (key, words) in [
+        ("dropped", "left out because it is longer than the judges' windows or sessions.traces_max"),
+        ("excluded", "not stored because sampling excludes them"),
+        ("shortened", "long texts of tools shortened"),
+    ] {
+        if count(key) > 0 {
+            write!(text, "; {} {words}", count(key)).expect("a String can be written");
+        }
+    }
+    Some(text)
 }
 
 /// Why a panel was not asked to the end.

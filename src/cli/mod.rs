@@ -19,6 +19,7 @@ mod labels;
 mod migrate;
 mod prometheus;
 mod queue;
+mod replay;
 mod report;
 mod rubric;
 mod serve;
@@ -53,6 +54,8 @@ enum Command {
     Eval(eval::Args),
     /// Tell what happened to a trace, and why
     Explain(explain::Args),
+    /// Judge stored traces again by another version of a rubric, and compare
+    Replay(replay::Args),
     /// Rates of what was judged, corrected for sampling, with their intervals
     Report(report::Args),
     /// Measure judges on human labels, and learn what their votes are worth
@@ -149,6 +152,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => explain::run(args, context).await,
+        Command::Replay(args) => replay::run(args, context).await,
         Command::Report(args) => report::run(args, context).await,
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,

@@ -23,10 +23,10 @@ pub use ambient::Ambient;
 pub use budgets::{Budget, Per};
 pub use database::Database;
 pub use datadog::{Datadog, DatadogMode};
-pub use ingest::{Assembly, Ingest};
+pub use ingest::{Assembly, Ingest, Sessions};
 pub use judges::{Judge, Price};
 pub use redaction::Redaction;
-pub use sampling::Sampling;
+pub use sampling::{Sampling, SessionDraw};
 pub use server::{Scope, Server, Token};
 pub use watch::{Rule, Watch};
 pub use work::{Export, Retention, Work};
@@ -51,6 +51,8 @@ pub struct Config {
     pub redaction: Redaction,
     /// When a trace is whole.
     pub assembly: Assembly,
+    /// When a session is judged.
+    pub sessions: Sessions,
     /// Which traces are kept.
     pub sampling: Sampling,
     /// Where the rubric files are.
@@ -198,6 +200,7 @@ impl Config {
         self.ingest.check()?;
         self.redaction.check()?;
         self.assembly.check()?;
+        self.sessions.check()?;
         self.sampling.check()?;
         self.work.check(&self.judges)?;
         budgets::check(&self.budgets)?;

@@ -23,5 +23,6 @@ pub mod rubric;
 pub mod rung;
 pub mod span;
 pub mod trace;
+pub mod unit;
 pub mod verdict;
 pub mod words;

@@ -19,6 +19,9 @@ pub struct Trace {
     pub view: Span,
     /// All spans, parents before children, then by time.
     pub spans: Vec<Span>,
+    /// The transcript of a session, where this is made of one; never stored.
+    #[serde(skip)]
+    pub conversation: Option<String>,
 }
 
 impl Trace {
@@ -33,7 +36,7 @@ impl Trace {
             view: Span,
         }
         let Viewed { trace_id, view } = serde_json::from_slice(body)?;
-        Ok(Self { trace_id, view, spans: Vec::new() })
+        Ok(Self { trace_id, view, ..Self::default() })
     }
 
     /// The last thing the user said; `None` when there is no such message.

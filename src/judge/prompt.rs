@@ -70,6 +70,7 @@ fn listed(trace: &Trace, reversed: bool) -> BTreeMap<Variable, String> {
     let schema = trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null());
     put(Variable::Schema, schema.map(ToString::to_string));
     put(Variable::Metadata, metadata(trace));
+    put(Variable::Conversation, trace.conversation.clone());
     found
 }
 

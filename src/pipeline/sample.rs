@@ -1,19 +1,32 @@
 //! Step 3: whether a trace is judged. Pure: the same trace and policy give the same answer anywhere.
 //!
 //! Called by `assemble` and `cli::explain`. Follows the 56-bit threshold form of OpenTelemetry's consistent probability sampling:
-//! keep iff R >= T with T = round((1 - p) 2^56). R is `rv` of the tracestate's `ot` entry if there is one, else the last 7
+//! keep iff R >= T with T = round((1 - p) 2^56). R is of the trace's session if it is in one, a keyed hash of its name; else `rv` of the tracestate's `ot` entry if there is one, else the last 7
 //! bytes of a trace id that its sender flags as random (W3C), else 56 bits of a keyed hash of the whole id. The way not
 //! taken: a random draw, which redelivery and replay would repeat with another result.
 
-use crate::config::Sampling;
+use crate::config::{Sampling, SessionDraw};
 use crate::domain::ids::{hashed_randomness, trace_randomness};
 use crate::domain::policy::SampleDecision;
+use crate::domain::span::Span;
 use crate::domain::trace::Trace;
+use crate::domain::unit::session_key;
 pub use crate::stats::thresholds::{NEVER, nested, threshold};
 use crate::stats::thresholds::{parse, probability};
+use uuid::Uuid;
 
 /// W3C trace flag: the right-most 7 bytes of the trace id are random.
 const RANDOM_FLAG: u32 = 0x02;
+
+/// Where the random bits of a trace are from when its session draws as a whole.
+pub const SESSION: &str = "session";
+
+/// The session that a trace belongs to.
+#[must_use]
+pub fn session_of(view: &Span) -> Option<Uuid> {
+    let session = view.session.as_deref().filter(|id| !id.trim().is_empty())?;
+    Some(session_key(view.service.as_deref(), view.tenant.as_deref(), session))
+}
 
 /// Name of the rule when none matched.
 pub const DEFAULT_RULE: &str = "default";
@@ -27,7 +40,8 @@ pub fn decide(policy: &Sampling, trace: &Trace) -> SampleDecision {
     let own = threshold(rate);
     // A consistent sampler before us let through only R >= its threshold: our share is taken of that range, and the
     // probability is that of the traces that reach us.
-    let upstream = upstream_threshold(trace).filter(|_| source != "keyed hash").unwrap_or(0);
+    let consistent = !matches!(source, "keyed hash" | SESSION);
+    let upstream = upstream_threshold(trace).filter(|_| consistent).unwrap_or(0);
     let threshold = nested(upstream, own);
     SampleDecision {
         kept: randomness >= threshold,
@@ -46,6 +60,10 @@ fn upstream_threshold(trace: &Trace) -> Option<u64> {
 
 fn randomness(policy: &Sampling, trace: &Trace) -> (u64, &'static str) {
     let view = &trace.view;
+    // All traces of a session share one draw, whatever their own ids say: it is kept whole or left out whole.
+    if let Some(key) = session_of(view).filter(|_| policy.sessions == SessionDraw::Whole) {
+        return (hashed_randomness(&policy.hash_key, &key.to_string()), SESSION);
+    }
     if let Some(rv) = view.trace_state.as_deref().and_then(random_value) {
         return (rv, "tracestate rv");
     }
@@ -125,6 +143,26 @@ mod tests {
             kept += u32::from(decision.kept);
         }
         assert!((990..=1_010).contains(&kept), "{kept} of 4000");
+    }
+
+    #[test]
+    fn a_session_is_kept_whole_or_left_out_whole() {
+        let mut policy = Sampling { default_rate: 0.3, ..Sampling::default() };
+        let one = |session: usize, n: usize| {
+            let mut one = trace(&format!("t-{session}-{n}"));
+            one.view.session = Some(format!("s-{session}"));
+            one.view.trace_state = Some("ot=th:c;rv:ffffffffffffff".to_owned());
+            one
+        };
+        let kept = |policy: &Sampling, s: usize| (0..5).filter(|n| decide(policy, &one(s, *n)).kept).count();
+        let counts: Vec<usize> = (0..4_000).map(|s| kept(&policy, s)).collect();
+        assert!(counts.iter().all(|n| matches!(n, 0 | 5)));
+        let whole = counts.iter().filter(|n| **n == 5).count();
+        assert!((1_110..1_290).contains(&whole), "{whole} of 4000 at a rate of 0.3");
+        let decision = decide(&policy, &one(1, 1));
+        assert_eq!((decision.source.as_str(), decision.probability), (SESSION, probability(threshold(0.3))));
+        policy.sessions = SessionDraw::Apart;
+        assert_eq!(decide(&policy, &one(1, 1)).source, "tracestate rv");
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 2^56")]

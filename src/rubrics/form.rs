@@ -184,6 +184,7 @@ fn has_form(kind: &Kind, node: &Node) -> bool {
         (Kind::Text, yaml::Kind::Text(_))
             | (Kind::Flag, yaml::Kind::Flag(_))
             | (Kind::Number(..), yaml::Kind::Number(_))
+            | (Kind::Word(_), yaml::Kind::Text(_))
             | (Kind::List(_), yaml::Kind::List(_))
     )
 }
@@ -191,6 +192,7 @@ fn has_form(kind: &Kind, node: &Node) -> bool {
 fn words(kind: &Kind) -> &'static str {
     match kind {
         Kind::Text => "a text",
+        Kind::Word(_) => "a word",
         Kind::Flag => "true or false",
         Kind::Number(..) => "a number",
         Kind::List(_) => "a list",

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub spans_late: IntCounter,
     /// Verdicts stored, by rubric and outcome.
     pub verdicts: IntCounterVec,
+    /// Verdicts of replays, by rubric and outcome.
+    pub replayed: IntCounterVec,
     /// Attempts that ended without a verdict, by reason.
     pub attempts_failed: IntCounterVec,
     /// Requests to judges, by judge and result.
@@ -155,6 +157,12 @@ impl Default for Metrics {
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,
+            replayed: counters(
+                &r,
+                "assize_replayed_verdicts_total",
+                "Verdicts of stored units that were judged again",
+                &["rubric", "outcome"],
+            ),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),

@@ -75,6 +75,7 @@ impl Store {
                       count(*) AS "count!", sum(cost_usd) AS "cost_usd!", min(created_at) AS "first_at!"
                FROM verdicts
                WHERE created_at >= $1 AND created_at < $2 AND ($3::text IS NULL OR rubric = $3)
+                 AND superseded_at IS NULL
                GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
                ORDER BY min(created_at) DESC LIMIT $6"#,
             counting.since,

@@ -202,6 +202,9 @@ impl Store {
                FROM verdicts
                WHERE (tx, id) > ($1, $2) AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                  AND outcome = 'scored'
+                 -- A session is counted when it is first scored; what is said of it later is no new evidence.
+                 AND NOT EXISTS (SELECT 1 FROM verdicts e WHERE e.session_id = verdicts.session_id AND e.rubric = verdicts.rubric
+                                   AND e.outcome = 'scored' AND e.session_ordinal < verdicts.session_ordinal)
                ORDER BY tx, id LIMIT $3"#,
             after.tx,
             after.id,
@@ -317,7 +320,7 @@ impl Store {
                       avg(cost_usd) FILTER (WHERE outcome IN ('scored', 'judge_error')) AS cost_usd,
                       percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms / 1000.0)
                           FILTER (WHERE outcome IN ('scored', 'judge_error')) AS latency_seconds
-               FROM verdicts WHERE created_at >= $1 GROUP BY rubric, feature, environment"#,
+               FROM verdicts WHERE created_at >= $1 AND superseded_at IS NULL GROUP BY rubric, feature, environment"#,
             since
         )
         .fetch_all(&self.pool)
@@ -341,6 +344,7 @@ impl Store {
             Worst,
             "SELECT trace_id, score, explanation FROM verdicts
              WHERE rubric = $1 AND ($2::text IS NULL OR rubric_version = $2) AND created_at >= $3 AND outcome = 'scored'
+               AND superseded_at IS NULL
                AND (feature IS NOT DISTINCT FROM $4 OR ($2::text IS NULL AND $4::text IS NULL))
                AND (environment IS NOT DISTINCT FROM $5 OR ($2::text IS NULL AND $5::text IS NULL))
                AND ($6::text IS NULL OR prompt_version = $6) AND ($7::text IS NULL OR model = $7)

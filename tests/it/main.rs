@@ -23,6 +23,8 @@ mod limits;
 mod panels;
 mod reading;
 mod redaction;
+mod replay;
 mod rubrics;
 mod support;
+mod units;
 mod watch;

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::domain::clock::SystemClock;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::Verdict;
 use crate::pipeline::{offline, trial};
 use crate::rubrics::changes::{Change, changes};
@@ -100,23 +101,40 @@ async fn both(
     };
     let store = database.as_ref().map(|d| d.store.clone());
     let bench = Bench::without_rubrics(config, Arc::new(SystemClock), store)?;
-    let rubrics = [from, to];
     let bench = &bench;
-    let rubrics = &rubrics;
-    let pairs = stream::iter(traces)
-        .map(|trace| async move {
-            let mut two = offline::judge(bench, rubrics, &Arc::new(trace)).await;
-            let second = two.pop().expect("one verdict for each of two rubrics");
-            (two.swap_remove(0), second)
+    let units = if from.evaluates == Evaluates::Session && to.evaluates == Evaluates::Session {
+        offline::by_session(&traces)
+    } else {
+        traces.into_iter().map(|trace| vec![trace]).collect()
+    };
+    let (from, to) = (&from, &to);
+    let pairs: Vec<Vec<(Verdict, Verdict)>> = stream::iter(units)
+        .map(|unit| async move {
+            let second = judged(bench, to, &unit).await;
+            let of = |v: &Verdict| second.iter().find(|w| w.span_id == v.span_id).cloned();
+            let first = judged(bench, from, &unit).await;
+            first.into_iter().filter_map(|v| of(&v).map(|w| (v, w))).collect()
         })
         .buffered(AT_ONCE)
         .collect()
         .await;
+    let pairs = pairs.into_iter().flatten().collect();
     life.stop(Duration::from_secs(1), std::future::pending()).await;
     if let Some(database) = database {
         database.close().await;
     }
     Ok(pairs)
+}
+
+/// The verdicts of one unit: a trace, or a session.
+async fn judged(bench: &Bench, rubric: &Arc<Rubric>, unit: &[Trace]) -> Vec<Verdict> {
+    let rubrics = std::slice::from_ref(rubric);
+    match unit {
+        [trace] if rubric.evaluates != Evaluates::Session => {
+            offline::judge(bench, rubrics, &Arc::new(trace.clone())).await
+        }
+        session => offline::judge_session(bench, rubrics, session).await,
+    }
 }
 
 fn differs((a, b): &(Verdict, Verdict)) -> bool {

@@ -6,7 +6,7 @@ mod diff;
 mod junit;
 mod list;
 mod new;
-mod sources;
+pub(super) mod sources;
 mod test;
 
 use super::Context;

@@ -29,7 +29,8 @@ SELECT v.id AS "verdict_id!", v.created_at AS "judged_at!", v.trace_id AS "trace
 FROM best b
 JOIN LATERAL (
     SELECT * FROM verdicts
-    WHERE trace_id = b.trace_id AND rubric = $1 AND outcome = 'scored' AND ($2::text IS NULL OR rubric_version = $2)
+    WHERE trace_id = b.trace_id AND rubric = $1 AND outcome = 'scored' AND superseded_at IS NULL
+      AND (span_id IS NULL OR span_id = b.span_id) AND ($2::text IS NULL OR rubric_version = $2)
     ORDER BY created_at DESC, id DESC
     LIMIT 1
 ) v ON true
