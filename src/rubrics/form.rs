@@ -181,10 +181,9 @@ fn with_limits(problem: &str) -> String {
 fn has_form(kind: &Kind, node: &Node) -> bool {
     matches!(
         (kind, &node.kind),
-        (Kind::Text, yaml::Kind::Text(_))
+        (Kind::Text | Kind::Word(_), yaml::Kind::Text(_))
             | (Kind::Flag, yaml::Kind::Flag(_))
             | (Kind::Number(..), yaml::Kind::Number(_))
-            | (Kind::Word(_), yaml::Kind::Text(_))
             | (Kind::List(_), yaml::Kind::List(_))
     )
 }

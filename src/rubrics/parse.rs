@@ -418,7 +418,7 @@ mod tests {
             (format!("{GOOD}evaluates: session\napplies_when: {{span_kind: llm}}\n"), (8, 27), "a session has traces"),
             (format!("{GOOD}evaluates: span\nspans_max: 0\n"), (8, 12), "from 1 to 1000"),
             (format!("{GOOD}evaluates: span\nspans_max: 2.5\n"), (8, 12), "no whole number"),
-            (format!("{GOOD}applies_when: {{span_kind: [llm, retreival]}}\n"), (7, 32), "did you mean `retrieval`"),
+            (format!("{GOOD}applies_when: {{span_kind: [llm, retreival]}}\n"), (7, 33), "did you mean `retrieval`"),
             (format!("{GOOD}tests:\n  - expect: {{passed: true}}\n"), (8, 5), "nothing to judge"),
             (
                 format!("{GOOD}tests:\n  - session: [{{output: x}}]\n    expect: {{passed: true}}\n"),

@@ -184,7 +184,11 @@ impl Store {
     pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
         sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
-                              WHERE (v.tx, v.id) > (c.tx, c.id) AND v.outcome = 'scored') AS "behind!""#
+                              WHERE (v.tx, v.id) > (c.tx, c.id) AND v.outcome = 'scored'
+                                AND NOT EXISTS (SELECT 1 FROM verdicts e
+                                                WHERE e.session_id = v.session_id AND e.rubric = v.rubric
+                                                  AND e.outcome = 'scored' AND e.session_ordinal < v.session_ordinal))
+               AS "behind!""#
         )
         .fetch_one(&self.pool)
         .await

@@ -1,3 +1,5 @@
+//! Views of spans and sessions: what a judge sees of them, and what is said where something is left out.
+
 use super::*;
 use serde_json::json;
 
