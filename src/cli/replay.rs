@@ -20,6 +20,7 @@ use std::sync::Arc;
 const FLIPS_MAX: usize = 50;
 
 /// Arguments.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   assize replay --rubric rubrics/tone.yaml --since 7d

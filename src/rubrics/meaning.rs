@@ -90,7 +90,7 @@ fn unit(file: &File, document: &Node, found: &mut Found) {
         match (has("trace"), has("session")) {
             (true, true) => say("session", "the test has a `trace` and a `session`", "leave one of the two out"),
             (false, false) => {
-                say("", "the test has nothing to judge", "give it a `trace`, or with `evaluates: session` a `session`")
+                say("", "the test has nothing to judge", "give it a `trace`, or with `evaluates: session` a `session`");
             }
             (false, true) if file.evaluates != Evaluates::Session => {
                 say(

@@ -157,12 +157,7 @@ impl Default for Metrics {
             redactions: counters(&r, "assize_redactions_total", "Personal data taken out of spans", &["category"]),
             traces_decided: counters(&r, "assize_traces_decided_total", "Traces decided on", &["kept"]),
             spans_late,
-            replayed: counters(
-                &r,
-                "assize_replayed_verdicts_total",
-                "Verdicts of stored units that were judged again",
-                &["rubric", "outcome"],
-            ),
+            replayed: counters(&r, "assize_replayed_verdicts_total", "Verdicts of replays", &["rubric", "outcome"]),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
