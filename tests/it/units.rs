@@ -96,9 +96,9 @@ async fn a_session_is_judged_when_it_is_quiet_and_again_when_it_goes_on() {
     };
     let made = report::of_store(store, &asked).await.expect("a report");
     assert_eq!(made.lines[0].outcomes.get("scored"), Some(&1), "what is superseded is not counted");
-    let story = explain(store, &service.app.bench.config.sampling, "s-1", None).await.expect("a story");
-    assert_eq!(story.verdicts.len(), 2, "the first trace knows of its session's verdicts");
-    assert_eq!(story.session.map(|s| (s.traces, s.kept, s.judged)), Some((3, 3, 2)));
+    let told = explain(store, &service.app.bench.config.sampling, "s-1", None).await.expect("a told");
+    assert_eq!(told.verdicts.len(), 2, "the first trace knows of its session's verdicts");
+    assert_eq!(told.session.map(|s| (s.traces, s.kept, s.judged)), Some((3, 3, 2)));
 }
 
 #[tokio::test]
