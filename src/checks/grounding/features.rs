@@ -58,7 +58,7 @@ pub fn vector(sentences: &[Sentence], context_tokens: usize, asked: bool) -> Opt
     let told_anew = 1.0 - copied;
     let unasked = if asked { 0.0 } else { 1.0 };
     // Steps around two and a half sentences and nine words.
-    let long = logistic(((sentences.len() as f64).ln_1p() - 1.1) / 0.15);
+    let lengthy = logistic(((sentences.len() as f64).ln_1p() - 1.1) / 0.15);
     let short = logistic((2.3 - words.ln_1p()) / 0.3);
     Some([
         mean(|s| s.soft),
@@ -70,14 +70,14 @@ pub fn vector(sentences: &[Sentence], context_tokens: usize, asked: bool) -> Opt
         mean(|s| s.number_miss),
         log(|s| s.number_clashes) * told_anew,
         log(|s| s.unknown_names.len() as f64) * told_anew,
-        sentences.iter().map(|s| s.rare_unknown).sum::<f64>().min(RARE_MAX).ln_1p() * long,
+        sentences.iter().map(|s| s.rare_unknown).sum::<f64>().min(RARE_MAX).ln_1p() * lengthy,
         log(|s| s.synonyms) * told_anew,
         flag(sentences.iter().any(|s| s.negates)) * told_anew,
         log(|s| s.negated_alone) * unasked,
         mean(|s| s.hedges) * unasked,
         log(|s| s.persons),
         mean(|s| s.spread) * copied,
-        log(|s| s.splices) * long,
+        log(|s| s.splices) * lengthy,
         log(|s| s.doubts_skipped) * copied,
         sentences.iter().map(|s| s.repeats).sum::<f64>() / words * short,
         mean(|s| flag(s.question)),

@@ -108,6 +108,7 @@ impl Profiles {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
 fn slot(key: u64) -> usize {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.trailing_zeros())) as usize
 }
