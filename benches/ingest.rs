@@ -188,10 +188,7 @@ async fn doors(url: &SecretString, bodies: Vec<bytes::Bytes>, spans: usize) -> (
     let router = server::router(&app, Some(Inbox::start(&app, &life)), false, Guard::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let target = format!("http://{}/v1/traces", listener.local_addr().expect("it has an address"));
-    let stop = life.soft.clone();
-    life.spawn("server", async move {
-        server::serve(listener, router, stop.cancelled_owned()).await.expect("it serves");
-    });
+    server::serve(&app, server::Door { name: "http", listener, router, tls: None }, &life);
     let http = assize::runtime::http::client(Duration::from_secs(60)).expect("an HTTP client");
     let done = std::sync::atomic::AtomicUsize::new(0);
     let marks = [bodies.len() / 5, bodies.len() * 3 / 5, bodies.len()];

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 500;
 
 const LIMITS: DueLimits =
-    DueLimits { traces: BATCH, batch_bytes: i64::MAX, trace_bytes: i64::MAX, trace_spans: i64::MAX };
+    DueLimits { traces: BATCH, batch_bytes: i64::MAX, trace_bytes: i64::MAX, trace_spans: i64::MAX, feedback: false };
 
 struct Batch {
     spans: Vec<InboxSpan>,

@@ -20,8 +20,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
+type Door = (&'static str, fn(&[u8]));
+
 /// Each door by the name of its fuzz target.
-pub const DOORS: [(&str, fn(&[u8])); 18] = [
+pub const DOORS: [Door; 18] = [
     ("check_citations", check_citations),
     ("check_format", check_format),
     ("check_injection", check_injection),
