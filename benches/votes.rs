@@ -214,6 +214,8 @@ fn verdict(rubric: &Rubric, votes: Vec<Vote>, stopped: Option<Stopped>, known: &
     let job = Job {
         id: uuid::Uuid::nil(),
         trace_id: String::new(),
+        unit: assize::domain::unit::Unit::Trace,
+        replay: false,
         rubric: rubric.name.as_str().into(),
         rubric_version: rubric.version.as_str().into(),
         inclusion_probability: 1.0,

@@ -109,6 +109,8 @@ fn job(trace_id: &str, now: DateTime<Utc>) -> Job {
     Job {
         id: assize::domain::ids::job_id(trace_id, "answered", "sha256:000000000000"),
         trace_id: trace_id.to_owned(),
+        unit: assize::domain::unit::Unit::Trace,
+        replay: false,
         rubric: "answered".into(),
         rubric_version: "sha256:000000000000".into(),
         inclusion_probability: 1.0,

@@ -16,9 +16,10 @@ use crate::config::Config;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::{Finding, Verdict};
 use crate::llm::sim::Sim;
-use crate::pipeline::{offline, runs, trial};
+use crate::pipeline::{offline, runs, sample, trial};
 use crate::runtime::lifecycle::Lifecycle;
 use anyhow::{Context as _, bail};
 use futures_util::stream::{self, StreamExt};
@@ -161,27 +162,64 @@ async fn judge(args: &Args, config: Config, input: Input) -> anyhow::Result<Judg
         selection::known("--no-worse", name, names())?;
     }
     let traces = input.traces;
-    let contents: Vec<String> = traces.iter().map(out::content).collect();
-    // Each trace with each rubric, in this order.
-    let asked: Vec<(usize, &Arc<Rubric>)> =
-        (0..traces.len()).flat_map(|at| rubrics.iter().map(move |rubric| (at, rubric))).collect();
+    let units = units(&traces, &rubrics);
+    let contents: Vec<String> = units.iter().map(|unit| out::content(unit.traces())).collect();
+    // Each unit with each rubric that is about it, in this order.
+    let fits = |unit: &Unit, rubric: &Rubric| match unit {
+        // What is in a session is judged with it.
+        Unit::Trace(trace) => rubric.evaluates != Evaluates::Session || sample::session_of(&trace.view).is_none(),
+        Unit::Session(_) => rubric.evaluates == Evaluates::Session,
+    };
+    let mut asked: Vec<(usize, &Arc<Rubric>)> = Vec::new();
+    for (at, unit) in units.iter().enumerate() {
+        asked.extend(rubrics.iter().filter(|rubric| fits(unit, rubric)).map(|rubric| (at, rubric)));
+    }
     let prints: Vec<String> =
         asked.iter().map(|(at, rubric)| out::fingerprint(&contents[*at], rubric, &bench.config)).collect();
     let ours: std::collections::HashSet<&str> = prints.iter().map(String::as_str).collect();
     let (out, done) = Out::open(args.out.as_deref(), args.fresh, &|print| ours.contains(print))?;
-    let reused = done.len();
+    let reused = done.values().map(Vec::len).sum();
     let begun = Instant::now();
-    let work =
-        Work { bench: &bench, traces: &traces, asked: &asked, prints: &prints, at_once: args.concurrency.into() };
+    let work = Work { bench: &bench, units: &units, asked: &asked, prints: &prints, at_once: args.concurrency.into() };
     let verdicts = work.judge(out, done).await?;
     let took = begun.elapsed();
+    drop((asked, units));
     Ok(Judged { bench, traces, verdicts, reused, took })
+}
+
+/// What verdicts are about: a trace (and its spans), or the traces of a session.
+enum Unit<'a> {
+    Trace(&'a Trace),
+    Session(Vec<&'a Trace>),
+}
+
+impl Unit<'_> {
+    fn traces(&self) -> &[&Trace] {
+        match self {
+            Self::Trace(trace) => std::slice::from_ref(trace),
+            Self::Session(traces) => traces,
+        }
+    }
+}
+
+/// Every trace, and every session where a rubric is about sessions.
+fn units<'a>(traces: &'a [Trace], rubrics: &[Arc<Rubric>]) -> Vec<Unit<'a>> {
+    let has_sessions = rubrics.iter().any(|rubric| rubric.evaluates == Evaluates::Session);
+    let sessions = if has_sessions { offline::by_session(traces) } else { Vec::new() };
+    traces.iter().map(Unit::Trace).chain(sessions.into_iter().map(Unit::Session)).collect()
+}
+
+/// A unit whose turn has come; a trace as it would be stored.
+#[derive(Clone)]
+enum Ready<'a> {
+    Trace(Arc<Trace>),
+    Session(&'a [&'a Trace]),
 }
 
 /// What is to be judged.
 struct Work<'a> {
     bench: &'a Bench,
-    traces: &'a [Trace],
+    units: &'a [Unit<'a>],
     asked: &'a [(usize, &'a Arc<Rubric>)],
     prints: &'a [String],
     at_once: usize,
@@ -194,32 +232,46 @@ impl Work<'_> {
         let mut progress = Progress::new(open.len(), "verdicts");
         // Redacted once for all its rubrics, and only when its turn comes.
         let whole = open.chunk_by(|a, b| self.asked[*a].0 == self.asked[*b].0).flat_map(|group| {
-            let trace = offline::stored(self.bench, &self.traces[self.asked[group[0]].0]);
-            group.iter().map(move |n| (*n, Arc::clone(&trace)))
+            let ready = match &self.units[self.asked[group[0]].0] {
+                Unit::Trace(trace) => Ready::Trace(offline::stored(self.bench, trace)),
+                Unit::Session(traces) => Ready::Session(traces),
+            };
+            group.iter().map(move |n| (*n, ready.clone()))
         });
-        let one = |(n, trace): (usize, Arc<Trace>)| async move { (n, self.one(n, &trace).await) };
+        let one = async |(n, ready): (usize, Ready<'_>)| (n, self.one(n, &ready).await);
         let mut made = stream::iter(whole).map(one).buffer_unordered(self.at_once);
-        while let Some((n, verdict)) = made.next().await {
-            out.add(&verdict, &self.prints[n])?;
-            progress.one(verdict.cost_usd);
-            done.insert(self.prints[n].clone(), verdict);
+        while let Some((n, verdicts)) = made.next().await {
+            out.add(&verdicts, &self.prints[n])?;
+            progress.one(verdicts.iter().map(|v| v.cost_usd).sum());
+            done.insert(self.prints[n].clone(), verdicts);
         }
         drop(made);
         progress.end();
-        let pairs: Vec<(&Verdict, &str)> =
-            self.prints.iter().filter_map(|print| Some((done.get(print)?, print.as_str()))).collect();
+        let pairs: Vec<(&[Verdict], &str)> =
+            self.prints.iter().filter_map(|print| Some((done.get(print)?.as_slice(), print.as_str()))).collect();
         out.finish(&mut pairs.iter().copied())?;
-        Ok(pairs.into_iter().map(|(verdict, _)| verdict.clone()).collect())
+        Ok(pairs.into_iter().flat_map(|(verdicts, _)| verdicts.to_vec()).collect())
     }
 
-    async fn one(&self, n: usize, trace: &Arc<Trace>) -> Verdict {
-        let mut verdict = offline::judge_stored(self.bench, self.asked[n].1, trace).await;
-        if verdict.rubric.starts_with("check:") {
-            // A check by itself passes by its own finding, not by a rubric's mark.
-            let found = verdict.checks.first().map(|c| c.finding);
-            verdict.passed = verdict.passed.and(found).map(|f| f == Finding::Pass);
+    /// The verdicts of a rubric on a unit: one, or one for each span.
+    async fn one(&self, n: usize, ready: &Ready<'_>) -> Vec<Verdict> {
+        let rubric = self.asked[n].1;
+        let mut made = match ready {
+            Ready::Trace(trace) => offline::judge_stored(self.bench, rubric, trace).await,
+            Ready::Session(traces) => offline::judge_session(self.bench, std::slice::from_ref(rubric), traces).await,
+        };
+        for verdict in &mut made {
+            own_finding(verdict);
         }
-        verdict
+        made
+    }
+}
+
+/// A check by itself passes by its own finding, not by a rubric's mark.
+fn own_finding(verdict: &mut Verdict) {
+    if verdict.rubric.starts_with("check:") {
+        let found = verdict.checks.first().map(|c| c.finding);
+        verdict.passed = verdict.passed.and(found).map(|f| f == Finding::Pass);
     }
 }
 

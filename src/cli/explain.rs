@@ -12,7 +12,7 @@ use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
 use crate::pipeline::explain::{Explanation, explain};
 use crate::pipeline::foresee::{self, Asked, Foreseen, Wish, foresee};
-use crate::pipeline::{offline, sample, trial};
+use crate::pipeline::{offline, sample, sessions, trial, units};
 use crate::rubrics::catalog::Entry;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -94,11 +94,16 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     if args.judge.is_some() {
         trial::simulated(&mut config, &life).await.context("cannot open a port for the simulated judge")?;
     }
+<<<<<<< HEAD
     let told = if args.trace_file.is_empty() {
         Box::pin(of_store(&args, config)).await
     } else {
         Box::pin(of_file(&args, config)).await
     };
+=======
+    let told =
+        if args.trace_file.is_empty() { Box::pin(of_store(&args, config)).await } else { of_file(&args, config).await };
+>>>>>>> merged
     life.stop(Duration::from_secs(1), std::future::pending()).await;
     let told = told?;
     let text = if args.json { as_json(&told)?.to_string() } else { tell::text(&told, args.rubric.as_deref()) };
@@ -168,7 +173,7 @@ async fn stored(args: &Args, id: &str, config: Config, store: &Store) -> anyhow:
     let sampling = happened.sampling.clone();
     let mut told = Told { story: Some(happened), ..Told::default() };
     let Some((_, body)) = body else { return Ok(told) };
-    let trace = Arc::new(Trace::to_judge(&body).context("the stored trace cannot be read")?);
+    let trace: Arc<Trace> = Arc::new(serde_json::from_slice(&body).context("the stored trace cannot be read")?);
     // The simulated judge has no business in the cache of real ones.
     let store_of_votes = args.judge.is_none().then(|| store.clone());
     let bench = match bench(config, store_of_votes) {
@@ -203,11 +208,34 @@ async fn asked(
     for verdict in verdicts.iter().filter(by_panel) {
         let word = |key: &str| verdict[key].as_str().unwrap_or_default().to_owned();
         let Some(rubric) = store.rubric_version(&word("rubric"), &word("rubric_version")).await? else { continue };
-        if let Ok(asked) = foresee::asked(bench, &Arc::new(rubric), trace, args.show_content) {
-            all.insert(format!("{} {}", word("rubric"), word("rubric_version")), asked);
+        let Some(seen) = seen((bench, store), (&rubric, verdict), trace, told).await? else { continue };
+        if let Ok(asked) = foresee::asked(bench, &Arc::new(rubric), &seen, args.show_content) {
+            let about = verdict["span_id"].as_str().map_or_else(String::new, |span| format!(" on span {span}"));
+            all.insert(format!("{} {}{about}", word("rubric"), word("rubric_version")), asked);
         }
     }
     Ok(all)
+}
+
+/// What the judges of a verdict saw: the trace, a span of it, or its session; `None` when it is not stored any more.
+async fn seen(
+    (bench, store): (&Bench, &Store),
+    (rubric, verdict): (&Rubric, &Value),
+    trace: &Arc<Trace>,
+    told: &Told,
+) -> anyhow::Result<Option<Arc<Trace>>> {
+    if let Some(span) = verdict["span_id"].as_str() {
+        return Ok(units::span_view(trace, span).map(Arc::new));
+    }
+    if verdict["session"].is_null() {
+        return Ok(Some(Arc::clone(trace)));
+    }
+    let session = told.story.as_ref().and_then(|story| story.session.as_ref());
+    let until = serde_json::from_value(verdict["created_at"].clone()).ok();
+    let (Some(session), Some(until)) = (session, until) else { return Ok(None) };
+    let most = i64::from(bench.config.sessions.traces_max);
+    let bodies = store.session_bodies(session.key, until, most).await?;
+    Ok(sessions::stored_view(bench, rubric, &bodies).map(|(seen, _)| Arc::new(seen)))
 }
 
 /// What the rubrics that are here would say, where they have not.
@@ -235,7 +263,7 @@ async fn would(
         if told.story.as_ref().is_some_and(|story| is_told(story, &rubric)) {
             continue;
         }
-        told.would.push(foresee(bench, &rubric, trace, sampling, wish).await);
+        told.would.extend(foresee(bench, &rubric, trace, sampling, wish).await);
     }
     Ok(())
 }

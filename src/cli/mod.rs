@@ -21,6 +21,7 @@ mod migrate;
 mod progress;
 mod prometheus;
 mod queue;
+mod replay;
 mod report;
 mod rubric;
 mod serve;
@@ -55,6 +56,8 @@ enum Command {
     Eval(eval::Args),
     /// Tell what happened to a trace, and why
     Explain(explain::Args),
+    /// Judge stored traces again by another version of a rubric, and compare
+    Replay(replay::Args),
     /// Rates of what was judged, corrected for sampling, with their intervals
     Report(report::Args),
     /// Measure judges on human labels, and learn what their votes are worth
@@ -151,6 +154,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args, context).await,
         Command::Eval(args) => eval::run(args, context).await,
         Command::Explain(args) => Box::pin(explain::run(args, context)).await,
+        Command::Replay(args) => Box::pin(replay::run(args, context)).await,
         Command::Report(args) => report::run(args, context).await,
         Command::Calibrate(args) => calibrate::run(args, context).await,
         Command::Labels(args) => labels::run(args, context).await,

@@ -99,6 +99,7 @@ async fn act(args: &Args, database: &Database) -> anyhow::Result<String> {
                 vec!["open traces".to_owned(), stats.open_traces.to_string()],
                 vec!["jobs ready".to_owned(), stats.ready.to_string()],
                 vec!["jobs to be tried again".to_owned(), stats.delayed.to_string()],
+                vec!["jobs of a replay".to_owned(), stats.replays.to_string()],
                 vec!["jobs in hand".to_owned(), stats.leased.to_string()],
                 vec!["oldest ready job, seconds".to_owned(), format!("{:.1}", stats.oldest_ready_seconds.max(0.0))],
             ];

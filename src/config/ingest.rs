@@ -1,4 +1,4 @@
-//! Sections `ingest` and `assembly`: limits at the door, and when a trace is whole.
+//! Sections `ingest`, `assembly` and `sessions`: limits at the door, when a trace is whole, and when a session is judged.
 //!
 //! Its rule: every queue in front of the database has a bound, and reaching it is said to the sender (503 with
 //! `Retry-After`), never hidden by dropping.
@@ -102,6 +102,42 @@ impl Assembly {
         }
         if self.hard_cap_ms < self.quiet_ms {
             return Err(ConfigError::invalid("assembly.hard_cap_ms", "must not be below assembly.quiet_ms"));
+        }
+        Ok(())
+    }
+}
+
+/// Section `sessions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// A session is judged after this long without another trace, in seconds; again when it goes on.
+    pub quiet_seconds: u64,
+    /// One that never rests is judged this long after its first trace that no judging covers, in seconds.
+    pub cap_seconds: u64,
+    /// How often due sessions are looked for, in milliseconds.
+    pub tick_ms: u64,
+    /// Traces of a session that are read to judge it at most: the first and the latest; the others count as dropped turns.
+    pub traces_max: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { quiet_seconds: 900, cap_seconds: 86_400, tick_ms: 2_000, traces_max: 200 }
+    }
+}
+
+impl Sessions {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        at_least_one("sessions.tick_ms", self.tick_ms)?;
+        if self.traces_max < 2 {
+            return Err(ConfigError::invalid(
+                "sessions.traces_max",
+                "must be at least 2: the first trace and the latest",
+            ));
+        }
+        if self.cap_seconds < self.quiet_seconds {
+            return Err(ConfigError::invalid("sessions.cap_seconds", "must not be below sessions.quiet_seconds"));
         }
         Ok(())
     }

@@ -25,10 +25,10 @@ pub use ambient::Ambient;
 pub use budgets::{Budget, Per};
 pub use database::Database;
 pub use datadog::{Datadog, DatadogMode};
-pub use ingest::{Assembly, Ingest};
+pub use ingest::{Assembly, Ingest, Sessions};
 pub use judges::{Judge, Price};
 pub use redaction::Redaction;
-pub use sampling::{Sampling, UpstreamUse};
+pub use sampling::{Sampling, SessionDraw, UpstreamUse};
 pub use server::{GrpcListen, Scope, Server, TlsFiles, Token};
 pub use sources::{Format, FormatRule, HeaderField, Sasl, Source, SourceKind, SourceSecrets, subject_fits};
 pub use watch::{Rule, Watch};
@@ -56,6 +56,8 @@ pub struct Config {
     pub redaction: Redaction,
     /// When a trace is whole.
     pub assembly: Assembly,
+    /// When a session is judged.
+    pub sessions: Sessions,
     /// Which traces are kept.
     pub sampling: Sampling,
     /// Where the rubric files are.
@@ -205,6 +207,7 @@ impl Config {
         sources::check(&self.sources)?;
         self.redaction.check()?;
         self.assembly.check()?;
+        self.sessions.check()?;
         self.sampling.check()?;
         self.work.check(&self.judges)?;
         budgets::check(&self.budgets)?;

@@ -26,6 +26,17 @@ pub enum UpstreamUse {
     Ignore,
 }
 
+/// How the traces of a session draw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionDraw {
+    /// One draw for all of them: at one rate a session is kept whole or left out whole.
+    #[default]
+    Whole,
+    /// Each by itself: for applications whose session ids never change, where one draw would be one for everything.
+    Apart,
+}
+
 /// Section `sampling`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +45,8 @@ pub struct Sampling {
     pub default_rate: f64,
     /// Key of the hash for trace ids that are not random; the same for all workers of a project.
     pub hash_key: String,
+    /// Whether the traces of a session share one draw.
+    pub sessions: SessionDraw,
     /// What becomes of the rates of samplers before us.
     pub upstream: UpstreamUse,
     /// How long rates of floors and ceilings hold before they are made anew, in seconds.
@@ -57,6 +70,7 @@ impl Default for Sampling {
         Self {
             default_rate: 1.0,
             hash_key: "assize".to_owned(),
+            sessions: SessionDraw::default(),
             upstream: UpstreamUse::Use,
             step_seconds: 30,
             rate_min: 0.001,

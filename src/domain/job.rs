@@ -4,19 +4,24 @@
 //! job, so the compiler sees to it that a job is settled once. The way not taken: a status column with a rescuer for
 //! stuck rows; one `visible_at` column means ready, retry later and leased alike.
 
+use super::unit::Unit;
 use super::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// One trace to be judged by one version of one rubric.
+/// One unit to be judged by one version of one rubric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Hash of trace, rubric and rubric version.
+    /// Hash of unit, rubric and rubric version.
     pub id: Uuid,
-    /// The trace.
+    /// The trace; of a session, its latest.
     pub trace_id: String,
+    /// What of it is judged.
+    pub unit: Unit,
+    /// Whether it is judged once more beside what was judged live; then nobody waits for it, and no sink hears of it.
+    pub replay: bool,
     /// The rubric's name.
     pub rubric: Arc<str>,
     /// The rubric's version when the trace was kept.
@@ -40,7 +45,9 @@ impl Job {
         Verdict {
             id: self.id,
             trace_id: self.trace_id.clone(),
-            span_id: None,
+            span_id: self.unit.span_id().map(str::to_owned),
+            session: self.unit.session().cloned(),
+            superseded_at: None,
             rubric: self.rubric.to_string(),
             rubric_version: self.rubric_version.to_string(),
             kind: super::rubric::OutputKind::default(),
@@ -91,6 +98,9 @@ pub struct QueueStats {
     pub delayed: i64,
     /// Jobs under a lease.
     pub leased: i64,
+    /// Jobs that judge again what is stored, ready or not; in none of the other numbers.
+    #[serde(default)]
+    pub replays: i64,
     /// Age of the oldest job that could be claimed, in seconds.
     pub oldest_ready_seconds: f64,
     /// Events to be sent, by sink.

@@ -25,5 +25,6 @@ pub mod rung;
 pub mod span;
 pub mod step;
 pub mod trace;
+pub mod unit;
 pub mod verdict;
 pub mod words;

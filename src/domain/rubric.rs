@@ -6,6 +6,7 @@
 
 pub use super::alert_rule::AlertRule;
 use super::policy::Matcher;
+use super::unit::{Evaluates, SpanMatcher};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub enum Variable {
     Schema,
     /// Labels and figures of the trace.
     Metadata,
+    /// All turns of a session, in rubrics with `evaluates: session`.
+    Conversation,
     /// The claims of the answer, in rubrics with `output: {type: claims}`.
     Claims,
     /// The answer (as `answer`); the interface's word in `requires`.
@@ -43,7 +46,7 @@ pub enum Variable {
 
 impl Variable {
     /// The names that a prompt may use.
-    pub const IN_PROMPTS: [Self; 10] = [
+    pub const IN_PROMPTS: [Self; 11] = [
         Self::Question,
         Self::Answer,
         Self::Context,
@@ -53,6 +56,7 @@ impl Variable {
         Self::ToolCalls,
         Self::Schema,
         Self::Metadata,
+        Self::Conversation,
         Self::Claims,
     ];
 
@@ -69,6 +73,7 @@ impl Variable {
             Self::ToolCalls => "tool_calls",
             Self::Schema => "schema",
             Self::Metadata => "metadata",
+            Self::Conversation => "conversation",
             Self::Claims => "claims",
             Self::Output => "output",
             Self::Input => "input",
@@ -90,6 +95,10 @@ impl Variable {
             Self::Metadata => {
                 "labels and figures of the trace as JSON: service, environment, feature, prompt, model, tenant, status, \
                  finish_reason, latency_ms, tags, those that are known"
+            }
+            Self::Conversation => {
+                "all turns of the session, oldest first, with the tools that were run; a line says what is left out where it is \
+                 longer than the judges' windows; only with `evaluates: session`"
             }
             Self::Claims => "the claims of the answer, a line each with its id; only with `output: {type: claims}`",
         }
@@ -317,6 +326,9 @@ pub struct AppliesWhen {
     pub requires: Vec<Variable>,
     /// Labels that must fit, else the trace is filtered.
     pub labels: Matcher,
+    /// Which spans are judged; for a rubric about traces, which one must be there.
+    #[serde(default, skip_serializing_if = "SpanMatcher::is_empty")]
+    pub spans: SpanMatcher,
 }
 
 /// A few-shot example shown to the judges.
@@ -341,6 +353,12 @@ pub struct Rubric {
     pub title: String,
     /// `sha256:` and 12 hex digits of everything that can change a verdict.
     pub version: String,
+    /// What one verdict is about.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub evaluates: Evaluates,
+    /// Spans of one trace that are judged at most; `None` is [`super::unit::SPANS_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spans_max: Option<u32>,
     /// When it is about a trace.
     pub applies_when: AppliesWhen,
     /// Share of the kept traces that it judges, 0 to 1.

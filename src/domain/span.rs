@@ -39,6 +39,18 @@ pub enum SpanKind {
     Other,
 }
 
+impl SpanKind {
+    /// All kinds, by name.
+    pub const NAMES: [&'static str; 10] =
+        ["llm", "retrieval", "tool", "agent", "chain", "embedding", "reranker", "guardrail", "evaluator", "other"];
+
+    /// Its name in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// How a span or trace ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -61,6 +61,9 @@ pub struct Trace {
     /// circle of parents. With these a late span meets the same pieces as one that came in time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<Span>,
+    /// The transcript of a session, where this is made of one; never stored.
+    #[serde(skip)]
+    pub conversation: Option<String>,
 }
 
 impl Trace {
@@ -75,7 +78,7 @@ impl Trace {
             view: Span,
         }
         let Viewed { trace_id, view } = serde_json::from_slice(body)?;
-        Ok(Self { trace_id, view, spans: Vec::new(), pieces: Vec::new() })
+        Ok(Self { trace_id, view, ..Self::default() })
     }
 
     /// The spans and parts as they came: what the trace is a function of.

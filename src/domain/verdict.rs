@@ -282,6 +282,12 @@ pub struct Verdict {
     pub trace_id: String,
     /// The span, for rubrics that judge spans.
     pub span_id: Option<String>,
+    /// The session, for rubrics that judge sessions; the trace is then its latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<super::unit::SessionRef>,
+    /// Since when another verdict stands in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_at: Option<DateTime<Utc>>,
     /// The rubric's name.
     pub rubric: String,
     /// Hash of what the rubric said.
@@ -335,7 +341,7 @@ impl Verdict {
             .iter()
             .map(|c| (c.check.clone(), serde_json::json!({"finding": c.finding, "score": c.score, "detail": c.detail})))
             .collect();
-        serde_json::json!({
+        let mut line = serde_json::json!({
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "rubric": self.rubric,
@@ -357,6 +363,13 @@ impl Verdict {
             "inclusion_probability": self.inclusion_probability,
             "trace": self.trace,
             "created_at": self.created_at,
-        })
+        });
+        if let Some(session) = &self.session {
+            line["session"] = Value::from(session.session.as_str());
+        }
+        if let Some(at) = self.superseded_at {
+            line["superseded_at"] = serde_json::json!(at);
+        }
+        line
     }
 }

@@ -62,6 +62,7 @@ fn input(trace: &Trace, variable: Variable, reversed: bool) -> Option<String> {
             trace.view.response_format.as_ref().map(|f| &f.schema).filter(|s| !s.is_null()).map(ToString::to_string)
         }
         Variable::Metadata => metadata(trace),
+        Variable::Conversation => trace.conversation.clone(),
         // Made from the answer by a judge.
         Variable::Claims => None,
     };

@@ -221,6 +221,8 @@ mod tests {
         let job = Job {
             id: uuid::Uuid::nil(),
             trace_id: "t".to_owned(),
+            unit: crate::domain::unit::Unit::Trace,
+            replay: false,
             rubric: "r".into(),
             rubric_version: "v".into(),
             inclusion_probability: 1.0,

@@ -25,6 +25,7 @@ use crate::domain::verdict::TraceLabels;
 use crate::runtime::cpu;
 use crate::store::StoreError;
 use crate::store::reopen::{Earlier, LateSpans, Renewed};
+use crate::store::sessions::SessionTrace;
 use crate::store::traces::{DecidedTrace, DueLimits, DueTraces, Settlement};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -164,7 +165,8 @@ struct Round {
 
 impl Work {
     fn settle(self, app: &App) -> Settlement {
-        let mut settlement = Settlement::default();
+        let session_times = super::sessions::times(&app.bench);
+        let mut settlement = Settlement { session_times, ..Settlement::default() };
         for (trace_id, count) in self.oversized {
             match self.decided.get(&trace_id) {
                 Some(earlier) => settlement.late.push(LateSpans { trace_id, count: count - earlier.spans }),
@@ -240,6 +242,16 @@ fn decide(app: &App, trace: Trace, evidence: &sample::Evidence, (round, settleme
             }
         }
     }
+    // A trace without any content that could be judged is no turn of a conversation.
+    let session = sample::session_of(&trace.view).filter(|_| decision.rule != NOTHING_TO_JUDGE);
+    settlement.sessions.extend(session.map(|key| SessionTrace {
+        key,
+        session: trace.view.session.clone().unwrap_or_default(),
+        trace_id: trace.trace_id.clone(),
+        started_at: trace.view.started_at,
+        decision: decision.clone(),
+        labels: enqueue::labels(&trace.view),
+    }));
     settlement.traces.push(DecidedTrace {
         labels: enqueue::labels(&trace.view),
         status: if trace.failed() { "error" } else { "ok" },

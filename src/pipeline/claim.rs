@@ -8,19 +8,22 @@
 use super::evaluate::{Bounds, Disposition, EvalError, evaluate};
 use super::note;
 use super::record::{Done, Recorder};
-use super::{aggregate, enqueue};
+use super::units::{self, Shown};
+use super::{aggregate, enqueue, sessions};
 use crate::app::App;
 use crate::domain::job::{Job, Lease};
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Unit;
 use crate::domain::verdict::{Outcome, TraceLabels, Verdict};
+use crate::judge::prompt;
 use crate::runtime::cpu;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::retry::Backoff;
 use crate::store::StoreError;
 use crate::store::jobs::Unsettled;
 use chrono::TimeDelta;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -137,9 +140,13 @@ impl Worker {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let mut ids: Vec<String> = leases.iter().map(|lease| lease.item.trace_id.clone()).collect();
+        // A session's traces are read when its turn comes: many sessions at once would be many traces in memory.
+        let by_trace = || leases.iter().map(|lease| &lease.item).filter(|job| job.unit.session().is_none());
+        let mut ids: Vec<String> = by_trace().map(|job| job.trace_id.clone()).collect();
         ids.sort_unstable();
         ids.dedup();
+        let whole: HashSet<String> =
+            by_trace().filter(|job| job.unit.span_id().is_some()).map(|job| job.trace_id.clone()).collect();
         let bodies = match app.store.trace_bodies(&ids).await {
             Ok(bodies) => bodies,
             Err(error) => {
@@ -148,8 +155,13 @@ impl Worker {
             }
         };
         let parse = move || -> HashMap<String, Arc<Trace>> {
-            let read = |body: &[u8]| Trace::to_judge(body).ok().map(Arc::new);
-            bodies.into_iter().filter_map(|(id, body)| Some((id, read(&body)?))).collect()
+            let read = |id: &str, body: &[u8]| {
+                // With its spans only where one of them is judged.
+                let read = if whole.contains(id) { serde_json::from_slice(body) } else { Trace::to_judge(body) };
+                read.ok().map(Arc::new)
+            };
+            let read = |(id, body): (String, Vec<u8>)| read(&id, &body).map(|trace| (id, trace));
+            bodies.into_iter().filter_map(read).collect()
         };
         let traces = cpu::run(parse).await.unwrap_or_default();
         Ok(leases
@@ -215,21 +227,32 @@ impl Worker {
             let labels = trace.as_ref().map(|t| enqueue::labels(&t.view)).unwrap_or_default();
             return self.settle_without(lease, why, labels);
         }
-        let Some(trace) = trace else {
-            return self.settle_without(lease, "the stored trace cannot be read".to_owned(), TraceLabels::default());
-        };
         let rubric = match self.rubric(&lease.item).await {
             Ok(Some(rubric)) => rubric,
             Ok(None) => {
                 let why = "the rubric's version is not stored".to_owned();
-                return self.settle_without(lease, why, enqueue::labels(&trace.view));
+                return self.settle_without(lease, why, trace.map(|t| enqueue::labels(&t.view)).unwrap_or_default());
             }
-            Err(error) => {
-                note(app, &error, "a rubric version could not be read, trying the job again");
-                let at = app.bench.clock.now() + TimeDelta::seconds(5);
-                return Done::Unsettled(Unsettled { lease, at, votes: Vec::new(), error: None, counts: false });
-            }
+            Err(error) => return self.later(lease, &error, "a rubric version could not be read, trying the job again"),
         };
+        let (trace, shown) = match self.unit(&lease.item, &rubric, trace).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let why = "what is to be judged is not stored, or cannot be read".to_owned();
+                return self.settle_without(lease, why, TraceLabels::default());
+            }
+            Err(error) => return self.later(lease, &error, "a session could not be read, trying the job again"),
+        };
+        if shown.is_some()
+            && let Some(reason) = enqueue::reason_not_to_judge(&trace, None, &rubric, &prompt::inputs(&trace))
+        {
+            let (outcome, why) = reason;
+            let now = app.bench.clock.now();
+            let verdict = lease.item.unscored(outcome, why, enqueue::labels(&trace.view), now);
+            let join = enqueue::join_ids(&trace.view);
+            let verdict = Verdict { kind: rubric.output.kind(), join, ..verdict };
+            return Done::Verdict(lease, Box::new(verdict));
+        }
         let job = &lease.item;
         let bounds = self.bounds(&lease);
         // The trace's text is let go as soon as the question is made: thousands may wait for their judges at once.
@@ -240,11 +263,44 @@ impl Worker {
                 let now = app.bench.clock.now();
                 let models = app.bench.panel_models.load();
                 let known = app.bench.known(&models, &rubric);
-                let verdict = aggregate::aggregate(&rubric, evaluation, job, about, (&known, now));
+                let mut verdict = aggregate::aggregate(&rubric, evaluation, job, about, (&known, now));
+                if let Some(shown) = shown {
+                    sessions::tell(&mut verdict, shown);
+                }
                 Done::Verdict(lease, Box::new(verdict))
             }
             Err(error) => Done::Unsettled(self.unsettled(lease, error)),
         }
+    }
+
+    /// What the job's judges see; of a session also how much of it. `None` when it is not stored any more.
+    async fn unit(
+        &self,
+        job: &Job,
+        rubric: &Arc<Rubric>,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<Option<(Arc<Trace>, Option<Shown>)>, StoreError> {
+        match &job.unit {
+            Unit::Trace => Ok(trace.map(|trace| (trace, None))),
+            Unit::Span(id) => {
+                let id = id.clone();
+                let seen = cpu::run(move || units::span_view(trace?.as_ref(), &id)).await.unwrap_or_default();
+                Ok(seen.map(|seen| (Arc::new(seen), None)))
+            }
+            Unit::Session(session) => {
+                let most = i64::from(self.app.bench.config.sessions.traces_max);
+                let found = self.app.store.session_bodies(session.key, job.enqueued_at, most).await?;
+                let (app, rubric) = (Arc::clone(&self.app), Arc::clone(rubric));
+                let seen = cpu::run(move || sessions::stored_view(&app.bench, &rubric, &found)).await;
+                Ok(seen.unwrap_or_default().map(|(trace, shown)| (Arc::new(trace), Some(shown))))
+            }
+        }
+    }
+
+    fn later(&self, lease: Lease<Job>, error: &StoreError, what: &'static str) -> Done {
+        note(&self.app, error, what);
+        let at = self.app.bench.clock.now() + TimeDelta::seconds(5);
+        Done::Unsettled(Unsettled { lease, at, votes: Vec::new(), error: None, counts: false })
     }
 
     fn bounds(&self, lease: &Lease<Job>) -> Bounds {
@@ -253,7 +309,8 @@ impl Worker {
         let until = Instant::now() + left.saturating_sub(Duration::from_millis(config.lease_margin_ms));
         let last = lease.item.attempts.cast_unsigned() >= config.attempts_max;
         let age = (self.app.bench.clock.now() - lease.item.enqueued_at).num_seconds();
-        let old = u64::try_from(age).is_ok_and(|age| age >= config.full_panel_seconds);
+        // What is judged again has waited because nobody waits for it.
+        let old = !lease.item.replay && u64::try_from(age).is_ok_and(|age| age >= config.full_panel_seconds);
         let quorum_is_enough = old || lease.item.attempts.cast_unsigned() >= config.full_panel_attempts;
         Bounds { cancel: self.life.hard.clone(), until, last, only: false, quorum_is_enough }
     }

@@ -14,10 +14,11 @@ mod turns;
 use crate::app::Bench;
 use crate::checks;
 use crate::domain::job::Job;
-use crate::domain::rubric::Rubric;
+use crate::domain::rubric::{Output, Rubric};
 use crate::domain::trace::Trace;
 use crate::domain::verdict::{Evaluation, Outcome, Vote};
 use crate::judge::panel;
+use crate::llm::tokens;
 use crate::pipeline::aggregate;
 use crate::runtime::cpu;
 use crate::runtime::retry::Backoff;
@@ -167,6 +168,40 @@ pub async fn evaluate(
     }
     evaluation.votes = votes;
     done(evaluation)
+}
+
+/// What asking a panel would come to.
+#[derive(Debug, Clone, Default)]
+pub struct Foreseen {
+    /// Whether a check decides, so that nobody is asked.
+    pub by_check: bool,
+    /// For each judge the key of its vote in the cache, and what the vote costs about, in US dollars; absent when its price or the
+    /// number of its requests is unknown.
+    pub votes: Vec<(String, Option<f64>)>,
+}
+
+/// Tokens that a judge's reply is taken to have: a reason of two sentences and the verdict.
+const REPLY_TOKENS: f64 = 80.0;
+
+/// What judging would ask and cost, without asking; `None` when it could not be asked.
+#[must_use]
+pub fn foresee(bench: &Bench, rubric: &Arc<Rubric>, trace: &Trace) -> Option<Foreseen> {
+    let found = checks::run_all(&rubric.checks, trace);
+    if rubric.panel.is_empty() || aggregate::decided_by_check(rubric, &found).is_some() {
+        return Some(Foreseen { by_check: true, ..Foreseen::default() });
+    }
+    let question = Question::new(bench, rubric, trace).ok()?;
+    let claims = matches!(rubric.output, Output::Claims { .. });
+    let one = |seat: &String| {
+        let judge = bench.judges.get(seat)?;
+        let request = question.request(seat, &crate::domain::rung::Traits::default());
+        let tokens: usize = request.messages.iter().map(|(_, text)| tokens::count(&judge.config.model, text)).sum();
+        let price = judge.price.filter(|_| !claims);
+        let usd =
+            price.map(|p| (tokens as f64 * p.input_usd_per_million + REPLY_TOKENS * p.output_usd_per_million) / 1e6);
+        Some((question.cache_key(seat, judge), usd))
+    };
+    Some(Foreseen { by_check: false, votes: rubric.panel.iter().filter_map(one).collect() })
 }
 
 fn ended(outcome: Outcome, why: &str, votes: Vec<Vote>) -> Evaluation {

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Outcome;
+use crate::store::sessions::SessionStory;
 use crate::store::verdicts::VerdictFilter;
 use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
@@ -43,7 +44,9 @@ pub struct Explanation {
     pub gaps: Vec<crate::domain::span::Gap>,
     /// Jobs that still wait: rubric, attempts, when they are tried, the last error.
     pub waiting: Vec<Waiting>,
-    /// Current verdicts, newest first.
+    /// The session that the trace is part of.
+    pub session: Option<SessionStory>,
+    /// Current verdicts, newest first, those of its session included.
     pub verdicts: Vec<Value>,
     /// Verdicts whose place others have taken, newest first, each with `superseded_at`.
     pub superseded: Vec<Value>,
@@ -89,8 +92,15 @@ pub async fn explain(
         limit: VERDICTS_MAX,
         ..VerdictFilter::default()
     };
-    let verdicts = store.verdicts(&filter).await?;
-    let superseded = store.superseded(&trace_id, VERDICTS_MAX).await?;
+    let session = store.session_story(&trace_id).await?;
+    let mut verdicts = store.verdicts(&filter).await?;
+    if let Some(story) = &session {
+        // Its own are there already where it was the session's latest.
+        let filter = VerdictFilter { trace_id: None, session_id: Some(story.key), ..filter };
+        let of_session = store.verdicts(&filter).await?;
+        verdicts.extend(of_session.into_iter().filter(|v| v.trace_id != trace_id));
+    }
+    let superseded = store.superseded(&trace_id, session.as_ref().map(|s| s.key), VERDICTS_MAX).await?;
     let superseded = superseded.into_iter().filter(|(v, _)| rubric.is_none_or(|wanted| wanted == v.rubric));
     let waiting = store.jobs_of_trace(&trace_id).await?;
     let waiting = waiting.into_iter().filter(|(name, ..)| rubric.is_none_or(|wanted| wanted == name));
@@ -124,6 +134,7 @@ pub async fn explain(
         waiting: waiting
             .map(|(rubric, attempts, visible_at, last_error)| Waiting { rubric, attempts, visible_at, last_error })
             .collect(),
+        session,
         verdicts: verdicts.iter().map(crate::domain::verdict::Verdict::line).collect(),
         superseded: superseded
             .map(|(verdict, at)| {

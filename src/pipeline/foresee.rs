@@ -9,6 +9,7 @@ use super::enqueue::{Enqueued, enqueue, not_lowered};
 use super::evaluate::{Preview, preview, run_checks};
 use super::{offline, sample};
 use crate::app::Bench;
+use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
 use crate::domain::rubric::{Combine, Rubric};
 use crate::domain::trace::Trace;
@@ -26,6 +27,9 @@ pub struct Foreseen {
     pub rubric: String,
     /// Its version.
     pub rubric_version: String,
+    /// The span that it is about, for rubrics that judge spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
     /// How it would end without asking a judge; `None` = judges would be asked.
     pub outcome: Option<Outcome>,
     /// Why it would not be judged.
@@ -64,17 +68,42 @@ pub struct Wish {
     pub content: bool,
 }
 
-/// What would become of a trace that is as it would be stored.
+/// What would become of a trace that is as it would be stored: one for each unit of it that the rubric is about.
 pub async fn foresee(
     bench: &Bench,
     rubric: &Arc<Rubric>,
     trace: &Arc<Trace>,
     decision: &SampleDecision,
     wish: Wish,
-) -> Foreseen {
-    let mut made = Foreseen {
+) -> Vec<Foreseen> {
+    // What is left out as a whole is said elsewhere; here it is as if it were kept.
+    let kept = if decision.kept { decision.clone() } else { kept_anyway(decision) };
+    let times = (bench.clock.now(), TimeDelta::days(1));
+    let mut all = Vec::new();
+    for enqueued in enqueue(trace, &kept, std::slice::from_ref(rubric), &not_lowered, times) {
+        all.push(match enqueued {
+            Enqueued::Verdict(verdict) => Foreseen {
+                span_id: verdict.span_id.clone(),
+                outcome: Some(verdict.outcome),
+                why: Some(verdict.explanation.clone()),
+                ..nothing(rubric)
+            },
+            Enqueued::Job(job) => one(bench, rubric, (&offline::seen(trace, &job), &job), wish).await,
+        });
+    }
+    if all.is_empty() {
+        let session = trace.view.session.as_deref().unwrap_or_default();
+        let why = format!("the trace is part of session {session}, which is judged as a whole once it is quiet");
+        all.push(Foreseen { why: Some(why), ..nothing(rubric) });
+    }
+    all
+}
+
+fn nothing(rubric: &Rubric) -> Foreseen {
+    Foreseen {
         rubric: rubric.name.clone(),
         rubric_version: rubric.version.clone(),
+        span_id: None,
         outcome: None,
         why: None,
         checks: Vec::new(),
@@ -83,22 +112,17 @@ pub async fn foresee(
         pass: rubric.pass,
         asked: Vec::new(),
         verdict: None,
-    };
-    // What is left out as a whole is said elsewhere; here it is as if it were kept.
-    let kept = if decision.kept { decision.clone() } else { kept_anyway(decision) };
-    let times = (bench.clock.now(), TimeDelta::days(1));
-    let job = match enqueue(trace, &kept, std::slice::from_ref(rubric), &not_lowered, times).swap_remove(0) {
-        Enqueued::Verdict(verdict) => {
-            (made.outcome, made.why) = (Some(verdict.outcome), Some(verdict.explanation.clone()));
-            return made;
-        }
-        Enqueued::Job(job) => job,
-    };
-    made.checks = run_checks(rubric, trace).await;
+    }
+}
+
+/// What would become of a trace or a span of it; `seen` is what a judge sees of that.
+async fn one(bench: &Bench, rubric: &Arc<Rubric>, (seen, job): (&Arc<Trace>, &Job), wish: Wish) -> Foreseen {
+    let mut made = Foreseen { span_id: job.unit.span_id().map(str::to_owned), ..nothing(rubric) };
+    made.checks = run_checks(rubric, seen).await;
     made.decided_by_check = decided_by_check(rubric, &made.checks).map(|(check, passed)| (check.check.clone(), passed));
     let judged = !rubric.panel.is_empty() && made.decided_by_check.is_none();
     if judged {
-        match asked(bench, rubric, trace, wish.content) {
+        match asked(bench, rubric, seen, wish.content) {
             Ok(asked) => made.asked = asked,
             Err((outcome, why)) => {
                 (made.outcome, made.why) = (Some(outcome), Some(why));
@@ -107,7 +131,7 @@ pub async fn foresee(
         }
     }
     if wish.ask || !judged {
-        let verdict = offline::settle(bench, rubric, trace, &job).await;
+        let verdict = offline::settle(bench, rubric, seen, job).await;
         offline::keep_votes(bench, std::slice::from_ref(&verdict)).await;
         made.outcome = Some(verdict.outcome);
         made.verdict = Some(Verdict::line(&verdict));

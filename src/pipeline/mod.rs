@@ -2,7 +2,8 @@
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
 //! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `batch` hands questions over that may wait,
-//! `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
+//! `sessions` does of a quiet session what steps 3 and 4 do of a trace, `units` is what judges see of a span or session, `replay` judges
+//! stored traces again, `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
 //! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `runs` about judged files, `foresee`
 //! about what would become of a trace, `notify` tells people of alerts, `deployments` notes versions that traces show, `gauges`
 //! shows rates to Datadog and Prometheus. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
@@ -31,12 +32,15 @@ pub mod offline;
 pub mod pull;
 pub mod record;
 pub mod reload;
+pub mod replay;
 pub mod report;
 pub mod runs;
 pub mod sample;
+pub mod sessions;
 pub mod shares;
 pub mod steps;
 pub mod trial;
+pub mod units;
 pub mod upkeep;
 pub mod watch;
 
@@ -65,6 +69,7 @@ pub struct Roles {
 pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     if roles.ingest {
         life.spawn("assemble", assemble::run(Arc::clone(app), life.soft.clone()));
+        life.spawn("sessions", sessions::run(Arc::clone(app), life.soft.clone()));
     }
     if roles.ingest || roles.work {
         life.spawn("reload", reload::run(Arc::clone(app), life.clone()));

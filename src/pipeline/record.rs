@@ -80,9 +80,11 @@ pub async fn record(app: &App, verdicts: Vec<(Lease<Job>, Verdict)>) {
         let now = app.bench.clock.now();
         match app.store.settle(&verdicts, &sinks, cache_for, now).await {
             Ok(ours) => {
-                for (_, verdict) in verdicts.iter().filter(|(_, v)| ours.contains(&v.id)) {
+                for (lease, verdict) in verdicts.iter().filter(|(_, v)| ours.contains(&v.id)) {
                     let labels = [verdict.rubric.as_str(), verdict.outcome.as_str()];
-                    app.bench.metrics.verdicts.with_label_values(&labels).inc();
+                    let metrics = &app.bench.metrics;
+                    let counter = if lease.item.replay { &metrics.replayed } else { &metrics.verdicts };
+                    counter.with_label_values(&labels).inc();
                 }
                 if ours.len() < verdicts.len() {
                     let lost = verdicts.len() - ours.len();

@@ -4,12 +4,14 @@
 //! be judged has failed, and says that it was for want of a judge. The way not taken: a mock of the panel.
 
 use super::assemble::assemble;
-use super::offline;
+use super::{offline, units};
 use crate::app::Bench;
 use crate::config::{Config, Judge};
 use crate::dialect::native;
 use crate::domain::rubric::Rubric;
+use crate::domain::span::Span;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::{Outcome, Verdict};
 use crate::llm::sim::{Faults, Sim};
 use crate::rubrics::parse::{Expect, Test};
@@ -84,36 +86,93 @@ async fn one(bench: &Bench, rubric: &Arc<Rubric>, test: Test, (times, simulated)
         tried.left_out = Some("the simulated judge cannot know this".to_owned());
         return tried;
     }
-    let trace = match trace(&tried.test) {
-        Ok(trace) => Arc::new(trace),
+    let traces = match traces(&tried.test) {
+        Ok(traces) => traces,
         Err(why) => {
             tried.left_out = Some(format!("the trace cannot be read: {why}"));
             return tried;
         }
     };
     for _ in 0..times.max(1) {
-        let verdict = offline::judge(bench, std::slice::from_ref(rubric), &trace).await.swap_remove(0);
-        tried.misses.push(miss(&tried.test.expect, &verdict));
-        tried.verdicts.push(verdict);
+        match meant(judged(bench, rubric, &traces).await, tried.test.expect.span.as_deref()) {
+            Ok(verdict) => {
+                tried.misses.push(miss(&tried.test.expect, &verdict));
+                tried.verdicts.push(verdict);
+            }
+            Err(why) => {
+                tried.left_out = Some(why);
+                return tried;
+            }
+        }
     }
     tried
 }
 
-/// The trace of a test.
+/// The verdicts of a test's unit.
+async fn judged(bench: &Bench, rubric: &Arc<Rubric>, traces: &[Trace]) -> Vec<Verdict> {
+    let rubrics = std::slice::from_ref(rubric);
+    match (rubric.evaluates, traces) {
+        (Evaluates::Session, traces) => {
+            offline::judge_session(bench, rubrics, &traces.iter().collect::<Vec<_>>()).await
+        }
+        (_, [trace, ..]) => offline::judge(bench, rubrics, &Arc::new(trace.clone())).await,
+        (_, []) => Vec::new(),
+    }
+}
+
+/// The verdict that a test is about: of several spans' it must say whose.
+fn meant(mut verdicts: Vec<Verdict>, span: Option<&str>) -> Result<Verdict, String> {
+    let ids: Vec<String> = verdicts.iter().filter_map(|v| v.span_id.clone()).collect();
+    let place = match span {
+        Some(id) => verdicts.iter().position(|v| v.span_id.as_deref() == Some(id)),
+        None => (verdicts.len() == 1).then_some(0),
+    };
+    let listed = ids.join(", ");
+    let why = match span {
+        _ if ids.is_empty() => "no span of the trace fits".to_owned(),
+        Some(id) => format!("the span {id} is not judged; those that are: {listed}"),
+        None => format!("{} spans are judged, so `expect` must say which `span`: {listed}", ids.len()),
+    };
+    place.map(|at| verdicts.swap_remove(at)).ok_or(why)
+}
+
+/// The trace of a test, or those of its session.
 ///
 /// # Errors
 /// Which field is not as native JSON has it.
-pub fn trace(test: &Test) -> Result<Trace, String> {
-    let spans = native::spans(&test.trace)?;
-    let id = spans.first().map_or_else(String::new, |span| span.trace_id.clone());
-    Ok(assemble(&id, spans))
+pub fn traces(test: &Test) -> Result<Vec<Trace>, String> {
+    let one = |value: &serde_json::Value| {
+        let spans = native::spans(value)?;
+        let id = spans.first().map_or_else(String::new, |span| span.trace_id.clone());
+        Ok(assemble(&id, spans))
+    };
+    if test.session.is_empty() { Ok(vec![one(&test.trace)?]) } else { test.session.iter().map(one).collect() }
+}
+
+/// What a rubric's judges see of a test, of each unit of it; for what that costs.
+///
+/// # Errors
+/// As [`traces`].
+pub fn seen(rubric: &Rubric, test: &Test) -> Result<Vec<Trace>, String> {
+    let traces = traces(test)?;
+    Ok(match rubric.evaluates {
+        Evaluates::Trace => traces,
+        Evaluates::Session => vec![units::session_view(&traces, (traces.len(), 0), &|_| usize::MAX).0],
+        Evaluates::Span => {
+            let fits = |span: &&Span| rubric.applies_when.spans.accepts(span);
+            let of = |trace: &Trace| -> Vec<Trace> {
+                trace.spans.iter().filter(fits).filter_map(|s| units::span_view(trace, &s.span_id)).collect()
+            };
+            traces.iter().flat_map(of).collect()
+        }
+    })
 }
 
 /// A field of a test's trace that native JSON does not have, which is more often a misspelling than a tag.
 #[must_use]
 pub fn unknown_field(test: &Test) -> Option<&str> {
-    let fields = test.trace.as_object()?;
-    fields.keys().map(String::as_str).find(|field| !native::KNOWN.contains(field))
+    let traces = std::iter::once(&test.trace).chain(&test.session).filter_map(serde_json::Value::as_object);
+    traces.flat_map(serde_json::Map::keys).map(String::as_str).find(|field| !native::KNOWN.contains(field))
 }
 
 /// What a verdict is not that it should be.

@@ -52,6 +52,7 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     show("jobs_ready", stats.ready);
     show("jobs_delayed", stats.delayed);
     show("jobs_leased", stats.leased);
+    show("jobs_replayed", stats.replays);
     waiting.with_label_values(&["oldest_ready_job_seconds"]).set(stats.oldest_ready_seconds);
     for sink in &app.sinks {
         show(&format!("events_{}", sink.name()), 0);

@@ -44,7 +44,7 @@ pub fn changes(from: &Rubric, to: &Rubric) -> Vec<Change> {
     let all = keys.into_iter().map(|key| (key, value(&a, key), value(&b, key)));
     all.filter(|(_, from, to)| from != to)
         .map(|(key, from, to)| {
-            let verdicts = !matches!(key.as_str(), "title" | "sample");
+            let verdicts = !matches!(key.as_str(), "title" | "sample" | "spans_max");
             Change { key: key.clone(), from, to, verdicts }
         })
         .collect()
@@ -61,6 +61,9 @@ fn flat(rubric: &Rubric) -> serde_json::Map<String, Value> {
             match value {
                 Value::Object(labels) if key == "labels" => {
                     map.extend(labels.into_iter().map(|(label, globs)| (format!("applies_when.{label}"), globs)));
+                }
+                Value::Object(spans) if key == "spans" => {
+                    map.extend(spans.into_iter().map(|(label, globs)| (format!("applies_when.span_{label}"), globs)));
                 }
                 value => drop(map.insert(format!("applies_when.{key}"), value)),
             }

@@ -206,7 +206,7 @@ fn with_limits(problem: &str) -> String {
 fn has_form(kind: &Kind, node: &Node) -> bool {
     matches!(
         (kind, &node.kind),
-        (Kind::Text, yaml::Kind::Text(_))
+        (Kind::Text | Kind::Word(_), yaml::Kind::Text(_))
             | (Kind::Flag, yaml::Kind::Flag(_))
             | (Kind::Number(..), yaml::Kind::Number(_))
             | (Kind::List(_), yaml::Kind::List(_))
@@ -216,6 +216,7 @@ fn has_form(kind: &Kind, node: &Node) -> bool {
 fn words(kind: &Kind) -> &'static str {
     match kind {
         Kind::Text => "a text",
+        Kind::Word(_) => "a word",
         Kind::Flag => "true or false",
         Kind::Number(..) => "a number",
         Kind::List(_) => "a list",

@@ -4,6 +4,7 @@
 //! people read. The way not taken: a schema kept beside the parser, which goes stale.
 
 use crate::domain::rubric::{CheckKind, Variable};
+use crate::domain::span::SpanKind;
 use crate::domain::trace::NATIVE_FIELDS;
 use std::fmt::Write;
 
@@ -54,6 +55,7 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'stat
 
 const UNIT: Kind = Kind::Number(0.0, 1.0);
 const GLOBS: Kind = Kind::OneOf(&[Kind::Text, Kind::List(&Kind::Text)]);
+const KINDS: Kind = Kind::OneOf(&[Kind::Word(&SpanKind::NAMES), Kind::List(&Kind::Word(&SpanKind::NAMES))]);
 const VERDICT: Kind = Kind::OneOf(&[Kind::Flag, Kind::Number(f64::MIN, f64::MAX), Kind::Text]);
 const BETTER: Key = key("better", Kind::Word(&["higher", "lower"]), "higher", "which end is good");
 
@@ -66,7 +68,18 @@ pub(super) const FILE: &[Key] = &[
         "letters, digits and `_`, beginning with a small letter, at most 100; also the label in Datadog. Names must differ between files",
     ),
     key("title", Kind::Text, "empty", "for people"),
-    key("evaluates", Kind::Word(&["trace", "span", "session"]), "trace", "only `trace` is supported so far"),
+    key(
+        "evaluates",
+        Kind::Word(&["trace", "span", "session"]),
+        "trace",
+        "what one verdict is about: each trace, each span of it that fits, or each session once it is quiet. [More](../docs/rubrics.md#what-one-verdict-is-about)",
+    ),
+    key(
+        "spans_max",
+        Kind::Number(1.0, 1_000.0),
+        "50",
+        "spans of one trace that are judged at most; of more so many are drawn by a hash, and a verdict `sampled_out` says so",
+    ),
     key("paused", Kind::Flag, "false", "keep the file, judge nothing by it; `doctor` and `/metrics` say so"),
     key("applies_when", Kind::Section(APPLIES), "everything", "which traces it is about"),
     key("sample", UNIT, "1.0", "share of the kept traces that it judges; the others are `sampled_out`"),
@@ -165,6 +178,13 @@ const APPLIES: &[Key] = &[
     key("status", Kind::Word(&["ok", "error"]), "any", "how the trace ended"),
     key("latency_ms_over", Kind::Number(0.0, 1e15), "any", "only traces that took longer"),
     key("tags", Kind::Map(&GLOBS), "any", "tag to glob or list of globs"),
+    key(
+        "span_kind",
+        KINDS,
+        "any",
+        "a kind or a list of kinds: with `evaluates: span` the spans that are judged (without it all but `other` and `evaluator`), else one such span must be there",
+    ),
+    key("span_name", GLOBS, "any", "the same, for the span's name; both must fit the same span"),
 ];
 
 /// `output`, by `type`.
@@ -195,8 +215,14 @@ const TEST: &[Key] = &[
     key(
         "trace",
         Kind::Names(trace_names, &Kind::Any),
-        "",
-        "a trace in [native JSON](../docs/ingest.md#native-json); `trace_id` may be left out",
+        "none",
+        "a trace in [native JSON](../docs/ingest.md#native-json); `trace_id` may be left out. This or `session` must be there",
+    ),
+    key(
+        "session",
+        Kind::List(&Kind::Names(trace_names, &Kind::Any)),
+        "none",
+        "with `evaluates: session`: the traces of a session, the oldest first; a `trace` there is a session of one",
     ),
     key("expect", Kind::Section(EXPECT), "", "the verdict that it must get; at least one key"),
     key(
@@ -213,10 +239,11 @@ const EXPECT: &[Key] = &[
     key("score", Kind::Pair, "any", "lowest and highest score, on 0 to 1"),
     key(
         "outcome",
-        Kind::Word(&["scored", "not_applicable", "filtered", "judge_error", "too_large"]),
+        Kind::Word(&["scored", "not_applicable", "filtered", "sampled_out", "judge_error", "too_large"]),
         "scored",
         "how it ends",
     ),
+    key("span", Kind::Text, "the only one", "with `evaluates: span`: the `span_id` of the span that it is about"),
 ];
 
 const ALERT: &[Key] = &[

@@ -7,6 +7,7 @@ use super::error::Problem;
 use super::parse::{File, Test};
 use super::yaml::Node;
 use crate::domain::rubric::{Ask, CheckSpec, Output, Variable};
+use crate::domain::unit::Evaluates;
 use crate::judge::template::uses_variable;
 use serde_json::Value;
 use std::ops::Range;
@@ -21,10 +22,7 @@ pub(super) fn check(
     found: &mut Found,
 ) {
     let at = |path: &[&str]| document.at(path).span.clone();
-    if document.get("evaluates").is_some_and(|node| node.text() != Some("trace")) {
-        let problem = Problem::at(at(&["evaluates"]), "spans and sessions are not judged so far");
-        found.push(problem.help("only `evaluates: trace` is supported; `history` has the turns before the answer"));
-    }
+    unit(file, document, found);
     // What seems to be missing may stand there, misspelt.
     if document.map().iter().all(|(key, _)| sound.get(&key.name).is_some()) {
         who_decides(document, (checks, prompt), found);
@@ -34,6 +32,11 @@ pub(super) fn check(
     let output_is_known = sound.get("output").is_some() || document.get("output").is_none();
     if let Some(prompt) = prompt.filter(|_| output_is_known) {
         claims(prompt, &file.output, at(&["prompt"]), found);
+        let unit_is_known = sound.get("evaluates").is_some() || document.get("evaluates").is_none();
+        if unit_is_known && file.evaluates != Evaluates::Session && uses_variable(prompt, "conversation") {
+            let problem = Problem::at(at(&["prompt"]), "`{{ conversation }}` is there with `evaluates: session` only");
+            found.push(problem.help("change `evaluates`, or use `{{ history }}`, `{{ question }}` and `{{ answer }}`"));
+        }
     }
     limits(checks, document, found);
     for (key, problem) in file.alert.problems() {
@@ -73,6 +76,53 @@ fn key(document: &Node, name: &str) -> Range<usize> {
     document.map().iter().find(|(key, _)| key.name == name).map_or(0..0, |(key, _)| key.span.clone())
 }
 
+/// Whether the keys about what is judged agree.
+fn unit(file: &File, document: &Node, found: &mut Found) {
+    let at = |path: &[&str]| document.at(path).span.clone();
+    if let Some(most) = file.spans_max {
+        let place = at(&["spans_max"]);
+        if file.evaluates != Evaluates::Span {
+            let text = "`spans_max` is about spans, and this rubric does not judge them";
+            found.push(Problem::at(place, text).help("write `evaluates: span`, or leave it out"));
+        } else if most.fract() != 0.0 {
+            found.push(Problem::at(place, format!("`spans_max` is {most}, which is no whole number")).help("round it"));
+        }
+    }
+    for key in ["span_kind", "span_name"] {
+        if file.evaluates == Evaluates::Session && document.at(&["applies_when"]).get(key).is_some() {
+            let problem =
+                Problem::at(at(&["applies_when", key]), format!("`{key}` is about spans, and a session has traces"));
+            found.push(problem.help("leave it out, or write `evaluates: span`"));
+        }
+    }
+    for (n, test) in file.tests.iter().enumerate() {
+        let (number, mut say) = (n.to_string(), |key: &str, text: &str, help: &str| {
+            let place = document.at(&["tests", &n.to_string(), key]).span.clone();
+            found.push(Problem::at(place, text).help(help));
+        });
+        let has = |key: &str| document.at(&["tests", &number]).get(key).is_some();
+        match (has("trace"), has("session")) {
+            (true, true) => say("session", "the test has a `trace` and a `session`", "leave one of the two out"),
+            (false, false) => {
+                say("", "the test has nothing to judge", "give it a `trace`, or with `evaluates: session` a `session`");
+            }
+            (false, true) if file.evaluates != Evaluates::Session => {
+                say(
+                    "session",
+                    "the rubric judges no sessions",
+                    "write `evaluates: session`, or give the test a `trace`",
+                );
+            }
+            (false, true) if test.session.is_empty() => say("session", "the session has no trace", "give it one"),
+            _ => {}
+        }
+        if test.expect.span.is_some() && file.evaluates != Evaluates::Span {
+            let place = document.at(&["tests", &number, "expect", "span"]).span.clone();
+            found.push(Problem::at(place, "the rubric judges no spans").help("leave `span` out"));
+        }
+    }
+}
+
 /// Whether the keys about when judges are asked agree.
 fn asking(file: &File, document: &Node, found: &mut Found) {
     let at = |name: &str| document.at(&[name]).span.clone();
@@ -106,6 +156,9 @@ fn asking(file: &File, document: &Node, found: &mut Found) {
     }
     if file.applies_when.requires.contains(&Variable::Claims) {
         say("applies_when", "no trace has `claims`; they are made of its answer", "require `answer`");
+    }
+    if file.applies_when.requires.contains(&Variable::Conversation) && file.evaluates != Evaluates::Session {
+        say("applies_when", "only a session has a `conversation`", "write `evaluates: session`, or require `history`");
     }
 }
 
@@ -184,7 +237,7 @@ fn verdict(verdict: &Value, output: &Output, at: Range<usize>, found: &mut Found
 fn expectation(test: &Test, output: &Output, (document, number): (&Node, &str), found: &mut Found) {
     let at = |name: &str| document.at(&["tests", number, "expect", name]).span.clone();
     let expect = &test.expect;
-    if *expect == super::parse::Expect::default() {
+    if *expect == (super::parse::Expect { span: expect.span.clone(), ..Default::default() }) {
         let message = "the test expects nothing";
         found.push(Problem::at(at(""), message).help("say `passed`, `label`, `score` or `outcome`"));
     }

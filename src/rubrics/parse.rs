@@ -17,6 +17,7 @@ use crate::domain::rubric::{
     AlertRule, AppliesWhen, Ask, CheckKind, CheckSpec, Combine, Example, Output, Rubric, Variable,
 };
 use crate::domain::span::Status;
+use crate::domain::unit::{Evaluates, SpanMatcher};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -69,8 +70,12 @@ pub struct Test {
     /// What it shows.
     #[serde(default)]
     pub name: String,
-    /// Native JSON, `trace_id` included.
+    /// Native JSON, `trace_id` included; null where there is a session.
+    #[serde(default)]
     pub trace: Value,
+    /// The traces of a session, in the same form.
+    #[serde(default)]
+    pub session: Vec<Value>,
     /// The verdict.
     pub expect: Expect,
     /// Whether the simulated judge can be expected to know.
@@ -96,6 +101,8 @@ pub struct Expect {
     pub score: Option<(f64, f64)>,
     /// How it ends; `scored` unless it is said.
     pub outcome: Option<String>,
+    /// Which span's verdict is meant.
+    pub span: Option<String>,
 }
 
 /// The keys of a file whose form is right.
@@ -105,6 +112,9 @@ pub(super) struct File {
     pub name: String,
     #[serde(default)]
     title: String,
+    #[serde(default)]
+    pub evaluates: Evaluates,
+    pub spans_max: Option<f64>,
     #[serde(default)]
     paused: bool,
     #[serde(default)]
@@ -150,6 +160,8 @@ pub(super) struct Applies {
     status: Option<Status>,
     latency_ms_over: Option<f64>,
     tags: BTreeMap<String, Patterns>,
+    span_kind: Patterns,
+    span_name: Patterns,
 }
 
 #[derive(Deserialize)]
@@ -215,6 +227,9 @@ fn assemble(
         name: file.name,
         title: file.title,
         version: String::new(),
+        evaluates: file.evaluates,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the form was checked")]
+        spans_max: file.spans_max.map(|most| most as u32),
         applies_when: applies(file.applies_when),
         sample: file.sample.unwrap_or(1.0),
         checks,
@@ -245,8 +260,8 @@ fn assemble(
     Parsed { rubric, tests: tests.into(), paused: file.paused, panel_name, document }
 }
 
-/// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate, whether it takes feedback,
-/// and when it alerts.
+/// Hash of what can change a verdict: everything but the title, the file's text, the sampling rate, how many spans it takes,
+/// whether it takes feedback, and when it alerts.
 #[must_use]
 pub fn version(rubric: &Rubric) -> String {
     let judged = Rubric {
@@ -254,6 +269,7 @@ pub fn version(rubric: &Rubric) -> String {
         version: String::new(),
         source: String::new(),
         sample: 1.0,
+        spans_max: None,
         feedback: false,
         alert: AlertRule::default(),
         ..rubric.clone()
@@ -268,8 +284,11 @@ fn complete(test: &mut Test, n: usize, rubric: &str) {
     if test.name.is_empty() {
         test.name = format!("test {}", n + 1);
     }
-    if let Some(trace) = test.trace.as_object_mut() {
-        trace.entry("trace_id").or_insert_with(|| Value::String(format!("{rubric}-test-{}", n + 1)));
+    let turns = test.session.iter_mut().enumerate().map(|(turn, trace)| (format!("-{}", turn + 1), trace));
+    for (turn, trace) in std::iter::once((String::new(), &mut test.trace)).chain(turns) {
+        if let Some(trace) = trace.as_object_mut() {
+            trace.entry("trace_id").or_insert_with(|| Value::String(format!("{rubric}-test-{}{turn}", n + 1)));
+        }
     }
 }
 
@@ -297,6 +316,7 @@ fn applies(from: Applies) -> AppliesWhen {
             latency_ms_over: from.latency_ms_over.map(|ms| ms as i64),
             tags: from.tags,
         },
+        spans: SpanMatcher { kind: from.span_kind, name: from.span_name },
     }
 }
 
@@ -400,7 +420,25 @@ mod tests {
                 (8, 5),
                 "both could hold",
             ),
-            (format!("{GOOD}evaluates: session\n"), (7, 12), "not"),
+            (format!("{GOOD}evaluates: sesion\n"), (7, 12), "did you mean `session`"),
+            (GOOD.replace("{{ answer }}", "{{ conversation }}"), (6, 3), "with `evaluates: session` only"),
+            (format!("{GOOD}applies_when: {{requires: [conversation]}}\n"), (7, 15), "only a session has"),
+            (format!("{GOOD}spans_max: 5\n"), (7, 12), "does not judge them"),
+            (format!("{GOOD}evaluates: session\napplies_when: {{span_kind: llm}}\n"), (8, 27), "a session has traces"),
+            (format!("{GOOD}evaluates: span\nspans_max: 0\n"), (8, 12), "from 1 to 1000"),
+            (format!("{GOOD}evaluates: span\nspans_max: 2.5\n"), (8, 12), "no whole number"),
+            (format!("{GOOD}applies_when: {{span_kind: [llm, retreival]}}\n"), (7, 33), "did you mean `retrieval`"),
+            (format!("{GOOD}tests:\n  - expect: {{passed: true}}\n"), (8, 5), "nothing to judge"),
+            (
+                format!("{GOOD}tests:\n  - session: [{{output: x}}]\n    expect: {{passed: true}}\n"),
+                (8, 14),
+                "no sessions",
+            ),
+            (
+                format!("{GOOD}tests:\n  - trace: {{output: x}}\n    expect: {{passed: true, span: a}}\n"),
+                (9, 34),
+                "judges no spans",
+            ),
             ("name: x\n".to_owned(), (1, 1), "neither"),
             (format!("{GOOD}output: {{type: score, beter: lower}}\n"), (7, 23), "did you mean `better`"),
             (format!("{GOOD}output: {{type: scor}}\n"), (7, 16), "did you mean `score`"),

@@ -4,6 +4,7 @@
 //! out. The way not taken: keeping comments, which the stored source has.
 
 use crate::domain::rubric::{AlertRule, Ask, Better, Combine, Output, Rubric};
+use crate::domain::unit::Evaluates;
 use serde_json::{Map, Value, json};
 
 /// The text.
@@ -16,9 +17,17 @@ pub fn print(rubric: &Rubric) -> String {
         }
     };
     put("title", json!(rubric.title), rubric.title.is_empty());
+    put("evaluates", json!(rubric.evaluates), rubric.evaluates == Evaluates::default());
+    put("spans_max", json!(rubric.spans_max), rubric.spans_max.is_none());
     let mut applies = json!(rubric.applies_when.labels);
     if !rubric.applies_when.requires.is_empty() {
         applies["requires"] = json!(rubric.applies_when.requires);
+    }
+    let spans = &rubric.applies_when.spans;
+    for (key, globs) in [("span_kind", &spans.kind), ("span_name", &spans.name)] {
+        if !globs.is_empty() {
+            applies[key] = json!(globs);
+        }
     }
     let nothing = applies.as_object().is_none_or(Map::is_empty);
     put("applies_when", applies, nothing);

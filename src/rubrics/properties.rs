@@ -9,6 +9,7 @@ use crate::domain::rubric::{
     Variable,
 };
 use crate::domain::span::Status;
+use crate::domain::unit::{Evaluates, SpanMatcher};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,22 +45,27 @@ fn applies() -> impl Strategy<Value = AppliesWhen> {
     let status = prop_oneof![Just(None), Just(Some(Status::Ok)), Just(Some(Status::Error))];
     let rest = (status, prop::option::of(0i64..100_000), btree_map("[a-z.]{1,6}", globs(), 0..3));
     let requires = prop::sample::subsequence(vec![Variable::Question, Variable::Context, Variable::Output], 0..3);
-    (requires, labels, rest).prop_map(|(requires, l, (status, latency_ms_over, tags))| {
-        let (service, environment, feature, model, prompt, prompt_version, tenant) = l;
-        let labels = Matcher {
-            service,
-            environment,
-            feature,
-            model,
-            prompt,
-            prompt_version,
-            tenant,
-            status,
-            latency_ms_over,
-            tags,
-        };
-        AppliesWhen { requires, labels }
-    })
+    let kinds = prop::sample::subsequence(vec!["llm", "tool", "other"], 0..3);
+    let kinds = kinds.prop_map(|names| Patterns(names.into_iter().map(str::to_owned).collect()));
+    (requires, labels, rest, (kinds, globs())).prop_map(
+        |(requires, l, (status, latency_ms_over, tags), (kinds, names))| {
+            let (service, environment, feature, model, prompt, prompt_version, tenant) = l;
+            let labels = Matcher {
+                service,
+                environment,
+                feature,
+                model,
+                prompt,
+                prompt_version,
+                tenant,
+                status,
+                latency_ms_over,
+                tags,
+            };
+            let spans = SpanMatcher { kind: kinds, name: names };
+            AppliesWhen { requires, labels, spans }
+        },
+    )
 }
 
 /// A check that needs options gets some.
@@ -134,6 +140,8 @@ fn rubric() -> impl Strategy<Value = Rubric> {
                 name,
                 title,
                 version: String::new(),
+                evaluates: if swap { Evaluates::Span } else { Evaluates::Trace },
+                spans_max: swap.then_some(7),
                 applies_when,
                 sample,
                 checks,
@@ -191,6 +199,14 @@ fn mutations(rubric: &Rubric) -> Vec<Rubric> {
     };
     vec![
         Rubric { name: format!("{}x", rubric.name), ..base() },
+        Rubric { evaluates: Evaluates::Session, ..base() },
+        Rubric {
+            applies_when: AppliesWhen {
+                spans: SpanMatcher { name: globs("~"), ..rubric.applies_when.spans.clone() },
+                ..rubric.applies_when.clone()
+            },
+            ..base()
+        },
         Rubric { pass: (rubric.pass - 0.3).abs(), ..base() },
         Rubric { checks: [rubric.checks.clone(), vec![check]].concat(), ..base() },
         Rubric { panel: [rubric.panel.clone(), vec!["one-more".to_owned()]].concat(), ..base() },

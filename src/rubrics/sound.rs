@@ -8,8 +8,12 @@ use super::error::Problem;
 use super::yaml::{Key, Kind, Node};
 
 /// Keys whose sense depends on another.
-const DEPENDENT: [(&str, &[&str]); 3] =
-    [("output", &["tests", "examples", "pass"]), ("stop_at", &["ask"]), ("ask", &["stop_at"])];
+const DEPENDENT: [(&str, &[&str]); 4] = [
+    ("output", &["tests", "examples", "pass"]),
+    ("stop_at", &["ask"]),
+    ("ask", &["stop_at"]),
+    ("evaluates", &["tests", "spans_max", "applies_when"]),
+];
 
 /// The document without what is wrong.
 pub(super) fn part(document: &Node, found: &[Problem]) -> Node {

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub traces_reopened: IntCounterVec,
     /// Verdicts stored, by rubric and outcome.
     pub verdicts: IntCounterVec,
+    /// Verdicts of replays, by rubric and outcome.
+    pub replayed: IntCounterVec,
     /// Attempts that ended without a verdict, by reason.
     pub attempts_failed: IntCounterVec,
     /// Requests to judges, by judge and result.
@@ -206,6 +208,7 @@ impl Default for Metrics {
             spans_late: counters(&r, "assize_spans_late_total", "Spans after their trace was decided on", &["result"]),
             traces_reopened: counters(&r, "assize_traces_reopened_total", "Traces put together again", &["result"]),
             sampling_rate: sampling_rate(&r),
+            replayed: counters(&r, "assize_replayed_verdicts_total", "Verdicts of replays", &["rubric", "outcome"]),
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),

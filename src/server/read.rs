@@ -57,6 +57,7 @@ pub(super) async fn verdicts(
     let before = query.cursor.as_deref().map(cursor_of);
     let limit = query.limit.unwrap_or(100).clamp(1, LIMIT_MAX);
     let filter = VerdictFilter {
+        session_id: None,
         trace_id: query.trace_id,
         rubric: query.rubric,
         outcome: outcome.transpose()?,

@@ -79,7 +79,7 @@ impl Store {
     pub async fn backlog(&self, limit: i64) -> Result<i64, StoreError> {
         sqlx::query_scalar!(
             r#"SELECT (SELECT count(*) FROM (SELECT 1 FROM inbox_spans LIMIT $1) a)
-                    + (SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT $1) b) AS "waiting!""#,
+                    + (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE NOT replay LIMIT $1) b) AS "waiting!""#,
             limit
         )
         .fetch_one(&self.pool)

@@ -6,6 +6,7 @@
 
 use super::{Store, StoreError};
 use crate::domain::job::{Job, Lease, QueueStats, SinkStats};
+use crate::domain::unit::{SessionRef, Unit};
 use crate::domain::verdict::Vote;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
@@ -26,8 +27,52 @@ pub struct Unsettled {
     pub counts: bool,
 }
 
+/// Jobs of a replay that one statement claims at most.
+const REPLAYS_MAX: i64 = 32;
+
+struct JobRow {
+    id: Uuid,
+    trace_id: String,
+    rubric: String,
+    rubric_version: String,
+    inclusion_probability: f64,
+    attempts: i32,
+    votes: Option<serde_json::Value>,
+    enqueued_at: DateTime<Utc>,
+    deadline_at: DateTime<Utc>,
+    span_id: Option<String>,
+    session: Option<String>,
+    session_id: Option<Uuid>,
+    session_ordinal: Option<i32>,
+    replay: bool,
+}
+
+impl JobRow {
+    fn into_job(self) -> Job {
+        let session = self.session.zip(self.session_id).zip(self.session_ordinal);
+        let unit = match (session, self.span_id) {
+            (Some(((session, key), ordinal)), _) => Unit::Session(SessionRef { key, session, ordinal }),
+            (None, Some(span)) => Unit::Span(span),
+            (None, None) => Unit::Trace,
+        };
+        Job {
+            id: self.id,
+            trace_id: self.trace_id,
+            unit,
+            replay: self.replay,
+            rubric: Arc::from(self.rubric),
+            rubric_version: Arc::from(self.rubric_version),
+            inclusion_probability: self.inclusion_probability,
+            attempts: self.attempts,
+            votes: self.votes.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default(),
+            enqueued_at: self.enqueued_at,
+            deadline_at: self.deadline_at,
+        }
+    }
+}
+
 impl Store {
-    /// Leases up to `max` jobs that are visible at `now`, oldest first.
+    /// Leases up to `max` jobs that are visible at `now`, oldest first; jobs of a replay only when there is no other.
     ///
     /// Does not wait for the disk: a lease that a crash of Postgres forgets is a job that is ready, and whoever held it can
     /// no longer settle it.
@@ -40,39 +85,55 @@ impl Store {
         lease_for: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Vec<Lease<Job>>, StoreError> {
-        let token = Uuid::now_v7();
-        let until = now + lease_for;
-        let rows = sqlx::query!(
-            "WITH ready AS (SELECT id FROM jobs WHERE visible_at <= $1 ORDER BY visible_at LIMIT $2
+        let (token, until) = (Uuid::now_v7(), now + lease_for);
+        let most = i64::try_from(max).unwrap_or(i64::MAX);
+        let fresh = sqlx::query_as!(
+            JobRow,
+            "WITH ready AS (SELECT id FROM jobs WHERE visible_at <= $1 AND NOT replay ORDER BY visible_at LIMIT $2
                             FOR UPDATE SKIP LOCKED)
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
              FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
-                       j.enqueued_at, j.deadline_at",
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
             now,
-            i64::try_from(max).unwrap_or(i64::MAX),
+            most,
             until,
             token,
         )
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("claiming jobs"))?;
-        let leases = rows.into_iter().map(|row| {
-            let votes = row.votes.and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
-            let job = Job {
-                id: row.id,
-                trace_id: row.trace_id,
-                rubric: Arc::from(row.rubric),
-                rubric_version: Arc::from(row.rubric_version),
-                inclusion_probability: row.inclusion_probability,
-                attempts: row.attempts,
-                votes,
-                enqueued_at: row.enqueued_at,
-                deadline_at: row.deadline_at,
-            };
-            Lease { item: job, token, until }
-        });
-        Ok(leases.collect())
+        let rows = if fresh.is_empty() {
+            self.claim_replays(most.min(REPLAYS_MAX), (token, until), now).await?
+        } else {
+            fresh
+        };
+        Ok(rows.into_iter().map(|row| Lease { item: row.into_job(), token, until }).collect())
+    }
+
+    /// A few at a time, so that what comes in meanwhile finds permits.
+    async fn claim_replays(
+        &self,
+        most: i64,
+        (token, until): (Uuid, DateTime<Utc>),
+        now: DateTime<Utc>,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        sqlx::query_as!(
+            JobRow,
+            "WITH ready AS (SELECT id FROM jobs WHERE visible_at <= $1 AND replay ORDER BY visible_at LIMIT $2
+                            FOR UPDATE SKIP LOCKED)
+             UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
+             FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
+             RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
+            now,
+            most,
+            until,
+            token,
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::op("claiming jobs to judge again"))
     }
 
     /// Gives jobs back: for a later attempt, or at once after an interruption.
@@ -117,7 +178,7 @@ impl Store {
         trace_id: &str,
     ) -> Result<Vec<(String, i32, DateTime<Utc>, Option<String>)>, StoreError> {
         let rows = sqlx::query!(
-            "SELECT rubric, attempts, visible_at, last_error FROM jobs WHERE trace_id = $1 ORDER BY rubric",
+            "SELECT rubric, attempts, visible_at, last_error FROM jobs WHERE trace_id = $1 AND NOT replay ORDER BY rubric",
             trace_id
         )
         .fetch_all(&self.pool)
@@ -136,8 +197,9 @@ impl Store {
                       count(*) FILTER (WHERE visible_at <= $1) AS "ready!",
                       count(*) FILTER (WHERE visible_at > $1 AND lease_token IS NULL) AS "delayed!",
                       count(*) FILTER (WHERE visible_at > $1 AND lease_token IS NOT NULL) AS "leased!",
-                      min(visible_at) FILTER (WHERE visible_at <= $1) AS oldest
-               FROM jobs"#,
+                      min(visible_at) FILTER (WHERE visible_at <= $1) AS oldest,
+                      (SELECT count(*) FROM jobs WHERE replay) AS "replays!"
+               FROM jobs WHERE NOT replay"#,
             now
         )
         .fetch_one(&self.pool)
@@ -159,6 +221,7 @@ impl Store {
             ready: row.ready,
             delayed: row.delayed,
             leased: row.leased,
+            replays: row.replays,
             oldest_ready_seconds: row.oldest.map_or(0.0, |at| (now - at).as_seconds_f64()),
             outbox,
         })

@@ -97,7 +97,7 @@ impl Store {
             Judged,
             r#"SELECT trace_id, score AS "score!", disagreement, feature, inclusion_probability FROM verdicts
                WHERE rubric = $1 AND rubric_version = $2 AND outcome = 'scored' AND created_at >= $3 AND created_at < $4
-                 AND superseded_at IS NULL
+                 AND superseded_at IS NULL AND span_id IS NULL
                ORDER BY trace_id LIMIT $5"#,
             rubric,
             version,

@@ -36,7 +36,7 @@ pub struct Earlier {
     pub spans: i32,
     /// `domain::Trace` as JSON, if it was kept.
     pub body: Option<Vec<u8>>,
-    /// What has become of it so far, by rubric.
+    /// What has become of it so far, by rubric; spans and sessions are not among it.
     pub units: Vec<Unit>,
 }
 
@@ -130,16 +130,23 @@ impl DueTraces {
 }
 
 impl Store {
-    /// Verdicts of a trace whose place others have taken, newest first, with when that was.
+    /// Verdicts of a trace, and of a session, whose place others have taken, newest first, with when that was.
     ///
     /// # Errors
     /// As [`Store::verdicts`].
-    pub async fn superseded(&self, trace_id: &str, limit: i64) -> Result<Vec<(Verdict, DateTime<Utc>)>, StoreError> {
+    pub async fn superseded(
+        &self,
+        trace_id: &str,
+        session: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<(Verdict, DateTime<Utc>)>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT id, superseded_at AS "superseded_at!" FROM verdicts
-               WHERE trace_id = $1 AND superseded_at IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT $2"#,
+               WHERE (trace_id = $1 OR session_id = $3) AND superseded_at IS NOT NULL
+               ORDER BY created_at DESC, id DESC LIMIT $2"#,
             trace_id,
-            limit
+            limit,
+            session
         )
         .fetch_all(&self.pool)
         .await
@@ -269,7 +276,7 @@ async fn waiting(tx: &mut PgConnection, traces: &[String]) -> Result<Vec<(String
 async fn judged(tx: &mut PgConnection, traces: &[String]) -> Result<Vec<(String, Unit)>, StoreError> {
     let rows = sqlx::query!(
         "SELECT id, trace_id, rubric, rubric_version, outcome, explanation, inclusion_probability FROM verdicts
-         WHERE trace_id = ANY($1) AND span_id IS NULL AND superseded_at IS NULL",
+         WHERE trace_id = ANY($1) AND span_id IS NULL AND session_id IS NULL AND superseded_at IS NULL",
         traces
     )
     .fetch_all(tx)
@@ -426,7 +433,7 @@ async fn insert_jobs(
 }
 
 /// Verdicts take the place of others: pairs of the old one and the new one, which is stored already. What sinks were not told yet
-/// about the old one they are not told any more.
+/// about the old one they are not told any more. Where the old one is stored last, as may be of a session, the new one does not point to it.
 pub(super) async fn supersede(
     tx: &mut PgConnection,
     pairs: &[(Uuid, Uuid)],
@@ -439,9 +446,10 @@ pub(super) async fn supersede(
     let old: Vec<Uuid> = pairs.iter().map(|(old, _)| *old).collect();
     let new: Vec<Uuid> = pairs.iter().map(|(_, new)| *new).collect();
     let replaced = sqlx::query_scalar!(
-        r#"WITH replaced AS (UPDATE verdicts SET superseded_at = $3 WHERE id = ANY($1) AND superseded_at IS NULL RETURNING id),
-                pointed AS (UPDATE verdicts v SET supersedes = u.o FROM unnest($1::uuid[], $2::uuid[]) AS u(o, n)
-                            WHERE v.id = u.n AND u.o IN (SELECT id FROM replaced))
+        r#"WITH replaced AS (UPDATE verdicts SET superseded_at = $3 WHERE id = ANY($1) AND superseded_at IS NULL RETURNING id, tx),
+                pointed AS (UPDATE verdicts v SET supersedes = u.o
+                            FROM unnest($1::uuid[], $2::uuid[]) AS u(o, n) JOIN replaced r ON r.id = u.o
+                            WHERE v.id = u.n AND r.tx <= v.tx)
            SELECT id AS "id!" FROM replaced"#,
         &old,
         &new,

@@ -8,7 +8,8 @@ use crate::domain::rubric::Rubric;
 use chrono::{DateTime, Utc};
 
 impl Store {
-    /// Stores versions that are not stored yet.
+    /// Stores versions that are not stored yet. A version that is only tried on stored traces is first seen at the epoch, until a
+    /// worker loads it: it is not the newest.
     ///
     /// # Errors
     /// When the statement fails.
@@ -17,7 +18,8 @@ impl Store {
         sqlx::query!(
             "INSERT INTO rubric_versions (rubric, version, body, first_seen_at)
              SELECT r, v, b, $4 FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS u(r, v, b)
-             ON CONFLICT (rubric, version) DO NOTHING",
+             ON CONFLICT (rubric, version) DO UPDATE SET first_seen_at = excluded.first_seen_at
+             WHERE rubric_versions.first_seen_at = 'epoch'",
             &rubrics.iter().map(|r| r.name.clone()).collect::<Vec<_>>(),
             &rubrics.iter().map(|r| r.version.clone()).collect::<Vec<_>>(),
             &rubrics.iter().map(body).collect::<Vec<_>>(),

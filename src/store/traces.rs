@@ -5,8 +5,9 @@
 //! is never decided on again; what becomes of spans that come later is in `store::reopen`. The way not taken: reading, then
 //! deleting by id later, which would need a lock of its own against spans that arrive in between.
 
-use super::columns::json_text;
+use super::columns::{json_text, text};
 use super::reopen::{self, Earlier, LateSpans, Reopened};
+use super::sessions::{self, SessionTimes, SessionTrace};
 use super::verdicts::{self, VerdictRows};
 use super::{Store, StoreError, labels, sampling_steps, tallies};
 use crate::domain::job::Job;
@@ -82,6 +83,10 @@ pub struct Settlement {
     pub reopened: Vec<Reopened>,
     /// Labels that came with the spans.
     pub labels: Vec<Label>,
+    /// Traces that are part of a session.
+    pub sessions: Vec<SessionTrace>,
+    /// When sessions are due.
+    pub session_times: SessionTimes,
 }
 
 /// A trace as it can be looked up.
@@ -291,6 +296,7 @@ impl DueTraces {
         }
         reopen::count_late(&mut self.tx, &settlement.late).await?;
         reopen::settle(&mut self.tx, settlement.reopened, sinks, now).await?;
+        sessions::insert(&mut self.tx, &settlement.sessions, settlement.session_times, now).await?;
         // Last, since it waits for others who store labels.
         labels::insert(&mut self.tx, &settlement.labels, now).await?;
         self.tx.commit().await.map_err(StoreError::op("committing decided traces"))
@@ -403,15 +409,18 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
     Ok(())
 }
 
-async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<(), StoreError> {
+pub(super) async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<u64, StoreError> {
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query!(
-        "INSERT INTO jobs (id, trace_id, rubric, rubric_version, inclusion_probability, visible_at, enqueued_at, deadline_at)
-         SELECT i, t, r, v, p, e, e, d
-         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::timestamptz[], $7::timestamptz[])
-              AS u(i, t, r, v, p, e, d)
+    let session = |job: &Job| job.unit.session().cloned();
+    let done = sqlx::query!(
+        "INSERT INTO jobs (id, trace_id, rubric, rubric_version, inclusion_probability, visible_at, enqueued_at, deadline_at,
+                           span_id, session, session_id, session_ordinal, replay)
+         SELECT i, t, r, v, p, e, e, d, s, n, k, o, y
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::timestamptz[], $7::timestamptz[],
+                     $8::text[], $9::text[], $10::uuid[], $11::int[], $12::bool[])
+              AS u(i, t, r, v, p, e, d, s, n, k, o, y)
          ON CONFLICT (id) DO NOTHING",
         &jobs.iter().map(|j| j.id).collect::<Vec<_>>(),
         &jobs.iter().map(|j| j.trace_id.clone()).collect::<Vec<_>>(),
@@ -420,9 +429,14 @@ async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<(), StoreE
         &jobs.iter().map(|j| j.inclusion_probability).collect::<Vec<_>>(),
         &jobs.iter().map(|j| j.enqueued_at).collect::<Vec<_>>(),
         &jobs.iter().map(|j| j.deadline_at).collect::<Vec<_>>(),
+        &jobs.iter().map(|j| j.unit.span_id().map(text)).collect::<Vec<_>>() as &[Option<String>],
+        &jobs.iter().map(|j| session(j).map(|s| text(&s.session))).collect::<Vec<_>>() as &[Option<String>],
+        &jobs.iter().map(|j| session(j).map(|s| s.key)).collect::<Vec<_>>() as &[Option<uuid::Uuid>],
+        &jobs.iter().map(|j| session(j).map(|s| s.ordinal)).collect::<Vec<_>>() as &[Option<i32>],
+        &jobs.iter().map(|j| j.replay).collect::<Vec<_>>(),
     )
     .execute(tx)
     .await
     .map_err(StoreError::op("enqueuing jobs"))?;
-    Ok(())
+    Ok(done.rows_affected())
 }

@@ -5,11 +5,12 @@
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
 
 use super::columns::{json_text, optional, text};
-use super::{Store, StoreError, reopen, tallies, vote_cache};
+use super::{Store, StoreError, reopen, replay, sessions, tallies, vote_cache};
 use crate::domain::ids::event_id;
 use crate::domain::job::{Job, Lease};
 use crate::domain::rubric::OutputKind;
 use crate::domain::span::IdSource;
+use crate::domain::unit::SessionRef;
 use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -22,6 +23,8 @@ use uuid::Uuid;
 pub struct VerdictFilter {
     /// Only of this trace.
     pub trace_id: Option<String>,
+    /// Only of this session.
+    pub session_id: Option<Uuid>,
     /// Only of this rubric.
     pub rubric: Option<String>,
     /// Only with this outcome.
@@ -35,7 +38,7 @@ pub struct VerdictFilter {
 }
 
 impl Store {
-    /// Settles jobs: stores their verdicts and votes, keeps votes in the cache for `cache_for`, makes an event for each of
+    /// Settles jobs: stores their verdicts and votes, those of a replay apart from the others, keeps votes in the cache for `cache_for`, makes an event for each of
     /// `sinks`, and ends the jobs.
     /// Returns the ids that were settled; the others' leases had run out and somebody else has them.
     ///
@@ -62,20 +65,28 @@ impl Store {
         let tokens: HashSet<(Uuid, Option<Uuid>)> = ended.iter().map(|row| (row.id, row.lease_token)).collect();
         let ours: HashSet<Uuid> = ended.iter().map(|row| row.id).collect();
         let replaced: Vec<(Uuid, Uuid)> = ended.iter().filter_map(|row| Some((row.supersedes?, row.id))).collect();
-        let held = settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
-        let verdicts = held.map(|(_, v)| v);
-        let rows = VerdictRows::of(verdicts.clone());
-        if rows.ids.is_empty() {
-            return Ok(ours);
-        }
+        let held = || settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
+        let again: Vec<&Verdict> = held().filter(|(lease, _)| lease.item.replay).map(|(_, v)| v).collect();
+        let verdicts = held().filter(|(lease, _)| !lease.item.replay).map(|(_, v)| v);
         if cache_for > TimeDelta::zero() {
-            let votes = verdicts.clone().flat_map(|v| &v.votes);
+            let votes = held().flat_map(|(_, v)| &v.votes);
             vote_cache::insert(&mut tx, votes, cache_for, now).await?;
         }
-        insert_votes(&mut tx, verdicts).await?;
-        insert_events(&mut tx, &rows, sinks, now).await?;
-        insert(&mut tx, rows).await?;
-        reopen::supersede(&mut tx, &replaced, sinks, now).await?;
+        replay::insert(&mut tx, &again).await?;
+        let rows = VerdictRows::of(verdicts.clone());
+        if !rows.ids.is_empty() {
+            let sessions: Vec<Uuid> = rows.session_ids.iter().copied().flatten().collect();
+            if !sessions.is_empty() {
+                sessions::lock(&mut tx, &sessions).await?;
+            }
+            insert_votes(&mut tx, verdicts).await?;
+            insert_events(&mut tx, &rows, sinks, now).await?;
+            insert(&mut tx, rows).await?;
+            reopen::supersede(&mut tx, &replaced, sinks, now).await?;
+            if !sessions.is_empty() {
+                sessions::supersede(&mut tx, &sessions, sinks, now).await?;
+            }
+        }
         tx.commit().await.map_err(StoreError::op("committing verdicts"))?;
         Ok(ours)
     }
@@ -90,11 +101,13 @@ impl Store {
             "SELECT id, trace_id, span_id, rubric, rubric_version, kind, outcome, score, raw, label, passed,
                     confidence, disagreement, detail, explanation, decided_by, checks, cost_usd, latency_ms,
                     inclusion_probability, service, service_version, environment, feature, prompt_name,
-                    prompt_version, model, tenant, join_source, join_span_id, created_at
+                    prompt_version, model, tenant, join_source, join_span_id, created_at, session, session_id,
+                    session_ordinal, superseded_at
              FROM verdicts
              WHERE ($1::text IS NULL OR trace_id = $1) AND ($2::text IS NULL OR rubric = $2)
                AND ($3::text IS NULL OR outcome = $3) AND ($4::timestamptz IS NULL OR created_at >= $4)
                AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6)) AND superseded_at IS NULL
+               AND ($8::uuid IS NULL OR session_id = $8)
              ORDER BY created_at DESC, id DESC LIMIT $7",
             filter.trace_id,
             filter.rubric,
@@ -103,6 +116,7 @@ impl Store {
             filter.before.map(|(at, _)| at),
             filter.before.map(|(_, id)| id),
             filter.limit,
+            filter.session_id,
         )
         .fetch_all(&self.pool)
         .await
@@ -120,7 +134,8 @@ impl Store {
             "SELECT id, trace_id, span_id, rubric, rubric_version, kind, outcome, score, raw, label, passed,
                     confidence, disagreement, detail, explanation, decided_by, checks, cost_usd, latency_ms,
                     inclusion_probability, service, service_version, environment, feature, prompt_name,
-                    prompt_version, model, tenant, join_source, join_span_id, created_at
+                    prompt_version, model, tenant, join_source, join_span_id, created_at, session, session_id,
+                    session_ordinal, superseded_at
              FROM verdicts WHERE id = ANY($1)",
             ids
         )
@@ -183,6 +198,10 @@ struct VerdictRow {
     join_source: String,
     join_span_id: String,
     created_at: DateTime<Utc>,
+    session: Option<String>,
+    session_id: Option<Uuid>,
+    session_ordinal: Option<i32>,
+    superseded_at: Option<DateTime<Utc>>,
 }
 
 impl VerdictRow {
@@ -191,10 +210,13 @@ impl VerdictRow {
         let checks = serde_json::from_value(self.checks).map_err(content)?;
         let source = serde_json::from_value(Value::String(self.join_source)).map_err(content)?;
         let kind = serde_json::from_value(Value::String(self.kind)).map_err(content)?;
+        let session = self.session.zip(self.session_id).zip(self.session_ordinal);
         Ok(Verdict {
             id: self.id,
             trace_id: self.trace_id,
             span_id: self.span_id,
+            session: session.map(|((session, key), ordinal)| SessionRef { key, session, ordinal }),
+            superseded_at: self.superseded_at,
             rubric: self.rubric,
             rubric_version: self.rubric_version,
             kind,
@@ -235,7 +257,9 @@ impl VerdictRow {
 pub(super) struct VerdictRows {
     ids: Vec<Uuid>,
     texts: [Vec<String>; 7],
-    optionals: [Vec<Option<String>>; 11],
+    optionals: [Vec<Option<String>>; 12],
+    session_ids: Vec<Option<Uuid>>,
+    session_ordinals: Vec<Option<i32>>,
     scores: Vec<Option<f64>>,
     passed: Vec<Option<bool>>,
     confidences: Vec<Option<f64>>,
@@ -282,11 +306,14 @@ impl VerdictRows {
                 &t.prompt_version,
                 &t.model,
                 &t.tenant,
+                &v.session.as_ref().map(|s| s.session.clone()),
             ];
             for (column, value) in rows.optionals.iter_mut().zip(optionals) {
                 column.push(optional(value.as_ref()));
             }
             rows.ids.push(v.id);
+            rows.session_ids.push(v.session.as_ref().map(|s| s.key));
+            rows.session_ordinals.push(v.session.as_ref().map(|s| s.ordinal));
             rows.scores.push(v.score);
             rows.passed.push(v.passed);
             rows.confidences.push(v.confidence);
@@ -319,20 +346,21 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         prompt_versions,
         models,
         tenants,
+        sessions,
     ] = rows.optionals;
     sqlx::query!(
         "INSERT INTO verdicts (id, trace_id, span_id, rubric, rubric_version, outcome, score, raw, label, passed,
              confidence, explanation, decided_by, checks, cost_usd, latency_ms, inclusion_probability, service,
              service_version, environment, feature, prompt_name, prompt_version, model, tenant, join_source,
-             join_span_id, created_at, kind, disagreement, detail)
+             join_span_id, created_at, kind, disagreement, detail, session, session_id, session_ordinal)
          SELECT a, b, c, d, e, f, g, h::jsonb, i, j, k, l, m, n::jsonb, o, p, q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad,
-                ae::jsonb
+                ae::jsonb, af, ag, ah
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[],
              $8::text[], $9::text[], $10::bool[], $11::float8[], $12::text[], $13::text[], $14::text[], $15::float8[],
              $16::bigint[], $17::float8[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[],
              $24::text[], $25::text[], $26::text[], $27::text[], $28::timestamptz[], $29::text[],
-             $30::float8[], $31::text[])
-             AS rows(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad, ae)",
+             $30::float8[], $31::text[], $32::text[], $33::uuid[], $34::int[])
+             AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad, ae, af, ag, ah)",
         &rows.ids,
         &trace_ids,
         &span_ids as &[Option<String>],
@@ -364,6 +392,9 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: VerdictRows) -> Result<(
         &kinds,
         &rows.disagreements as &[Option<f64>],
         &rows.details,
+        &sessions as &[Option<String>],
+        &rows.session_ids as &[Option<Uuid>],
+        &rows.session_ordinals as &[Option<i32>],
     )
     .execute(tx)
     .await

@@ -196,7 +196,13 @@ impl Store {
     pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
         sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
-                              WHERE (v.tx, v.id) > (c.tx, c.id) AND (v.outcome = 'scored' OR v.supersedes IS NOT NULL))
+                              WHERE (v.tx, v.id) > (c.tx, c.id)
+                                AND CASE WHEN v.session_id IS NULL THEN v.outcome = 'scored' OR v.supersedes IS NOT NULL
+                                         ELSE v.outcome = 'scored'
+                                              AND NOT EXISTS (SELECT 1 FROM verdicts n
+                                                              WHERE n.session_id = v.session_id AND n.rubric = v.rubric
+                                                                AND n.outcome = 'scored' AND n.tx < v.tx
+                                                                AND n.session_ordinal > v.session_ordinal) END)
                   AS "behind!""#
         )
         .fetch_one(&self.pool)
@@ -205,16 +211,29 @@ impl Store {
     }
 
     /// Verdicts after the cursor that are scored or took the place of another, in order. Superseded ones are among them: what is
-    /// counted must not depend on when it is looked at, and the one in their place says what it replaced.
+    /// counted must not depend on when it is looked at, and the one in their place says what it replaced. Of a session that is the
+    /// last one before it that was scored, since a judging may fail between two others; and one that was stored after a later judging
+    /// of the same session counts for nothing.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn unwatched(&self, after: Cursor, limit: i64) -> Result<Vec<Unwatched>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT id, tx, supersedes FROM verdicts
-               WHERE (tx, id) > ($1, $2) AND tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                 AND (outcome = 'scored' OR supersedes IS NOT NULL)
-               ORDER BY tx, id LIMIT $3"#,
+            r#"SELECT v.id, v.tx,
+                      CASE WHEN v.session_id IS NULL THEN v.supersedes
+                           ELSE (SELECT e.id FROM verdicts e
+                                 WHERE e.session_id = v.session_id AND e.rubric = v.rubric AND e.outcome = 'scored'
+                                   AND e.tx <= v.tx AND e.session_ordinal < v.session_ordinal
+                                 ORDER BY e.session_ordinal DESC LIMIT 1) END AS replaced
+               FROM verdicts v
+               WHERE (v.tx, v.id) > ($1, $2) AND v.tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                 AND CASE WHEN v.session_id IS NULL THEN v.outcome = 'scored' OR v.supersedes IS NOT NULL
+                          ELSE v.outcome = 'scored'
+                               AND NOT EXISTS (SELECT 1 FROM verdicts n
+                                               WHERE n.session_id = v.session_id AND n.rubric = v.rubric
+                                                 AND n.outcome = 'scored' AND n.tx < v.tx
+                                                 AND n.session_ordinal > v.session_ordinal) END
+               ORDER BY v.tx, v.id LIMIT $3"#,
             after.tx,
             after.id,
             limit
@@ -222,12 +241,12 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading verdicts to watch"))?;
-        let ids: Vec<Uuid> = rows.iter().flat_map(|row| [Some(row.id), row.supersedes]).flatten().collect();
+        let ids: Vec<Uuid> = rows.iter().flat_map(|row| [Some(row.id), row.replaced]).flatten().collect();
         let scored = self.scored(&ids).await?;
         let found = rows.into_iter().map(|row| Unwatched {
             at: Cursor { tx: row.tx, id: row.id },
             scored: scored.get(&row.id).cloned(),
-            replaced: row.supersedes.and_then(|id| scored.get(&id).cloned()),
+            replaced: row.replaced.and_then(|id| scored.get(&id).cloned()),
         });
         Ok(found.collect())
     }

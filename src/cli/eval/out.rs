@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 /// The field of a line that says what its verdict was made from.
 const FINGERPRINT: &str = "fingerprint";
 
+/// The field that says how many lines have the same fingerprint, where it is more than one.
+const GROUP: &str = "fingerprint_lines";
+
 /// What a verdict is made from, hashed: program, rubric, judges, trace.
 pub(super) fn fingerprint(trace: &str, rubric: &Rubric, config: &Config) -> String {
     let judge = |name: &String| {
@@ -44,10 +47,20 @@ pub(super) fn fingerprint(trace: &str, rubric: &Rubric, config: &Config) -> Stri
     short_hash(&parts.map(str::as_bytes), 16)
 }
 
-/// What of a trace goes into a fingerprint: all that can be judged.
-pub(super) fn content(trace: &Trace) -> String {
-    let text = serde_json::to_string(&trace.view).unwrap_or_default();
-    short_hash(&[trace.trace_id.as_bytes(), text.as_bytes()], 32)
+/// What of a unit's traces goes into a fingerprint: all that can be judged.
+pub(super) fn content(traces: &[&Trace]) -> String {
+    let parts: Vec<String> = traces
+        .iter()
+        .flat_map(|trace| {
+            let json = |value: Result<String, serde_json::Error>| value.unwrap_or_default();
+            [
+                trace.trace_id.clone(),
+                json(serde_json::to_string(&trace.view)),
+                json(serde_json::to_string(&trace.spans)),
+            ]
+        })
+        .collect();
+    short_hash(&parts.iter().map(String::as_bytes).collect::<Vec<_>>(), 32)
 }
 
 /// The file; without a path nothing is written.
@@ -58,8 +71,8 @@ pub(super) struct Out {
     whole: bool,
 }
 
-/// Verdicts that are there already, by fingerprint.
-pub(super) type Done = HashMap<String, Verdict>;
+/// Verdicts that are there already, by fingerprint: one, or of a rubric about spans those of a trace's spans.
+pub(super) type Done = HashMap<String, Vec<Verdict>>;
 
 impl Out {
     /// Opens the file and reads what is there. `wanted` says whether a fingerprint belongs to this run; `fresh` forgets what is
@@ -80,14 +93,19 @@ impl Out {
             bail!("{} is not a file of verdicts: {why}; give another --out, or --fresh to begin anew", path.display());
         }
         let known = |value: &Value| value[FINGERPRINT].as_str().filter(|f| wanted(f)).map(str::to_owned);
-        let (mut done, mut foreign) = (Done::new(), 0);
+        let (mut done, mut foreign, mut sizes) = (Done::new(), 0, HashMap::new());
         for (verdict, value) in lines {
             match known(&value) {
                 Some(_) if matches!(verdict.outcome, Outcome::JudgeError | Outcome::OverBudget) => {}
-                Some(fingerprint) => drop(done.insert(fingerprint, verdict)),
+                Some(fingerprint) => {
+                    sizes.insert(fingerprint.clone(), value[GROUP].as_u64().unwrap_or(1));
+                    done.entry(fingerprint).or_default().push(verdict);
+                }
                 None => foreign += 1,
             }
         }
+        // Of spans that belong together all must be there, or they are judged again.
+        done.retain(|fingerprint, found| sizes.get(fingerprint) == Some(&(found.len() as u64)));
         let mut out = out;
         out.begin(&done, foreign)?;
         Ok((out, done))
@@ -114,34 +132,35 @@ impl Out {
             );
         }
         if !done.is_empty() {
-            eprintln!("note: {} verdict(s) are there already and are not judged again (--fresh would)", done.len());
+            let there: usize = done.values().map(Vec::len).sum();
+            eprintln!("note: {there} verdict(s) are there already and are not judged again (--fresh would)");
         }
-        self.replace(&mut done.iter().map(|(fingerprint, verdict)| (verdict, fingerprint.as_str())))
+        self.replace(&mut done.iter().map(|(fingerprint, verdicts)| (verdicts.as_slice(), fingerprint.as_str())))
     }
 
-    /// Adds a line.
-    pub fn add(&mut self, verdict: &Verdict, fingerprint: &str) -> anyhow::Result<()> {
+    /// Adds lines that belong together.
+    pub fn add(&mut self, verdicts: &[Verdict], fingerprint: &str) -> anyhow::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let text = line(verdict, fingerprint);
+        let text = lines(verdicts, fingerprint);
         // One write, so that a reader sees whole lines as far as the system lets it.
         file.write_all(text.as_bytes()).context("cannot write a verdict to --out")
     }
 
     /// Puts the lines into this order.
-    pub fn finish(mut self, ordered: &mut dyn Iterator<Item = (&Verdict, &str)>) -> anyhow::Result<()> {
+    pub fn finish(mut self, ordered: &mut dyn Iterator<Item = (&[Verdict], &str)>) -> anyhow::Result<()> {
         self.replace(ordered)
     }
 
     /// Replaces the file as a whole: whoever kills us leaves the old one or the new one.
-    fn replace(&mut self, lines: &mut dyn Iterator<Item = (&Verdict, &str)>) -> anyhow::Result<()> {
+    fn replace(&mut self, groups: &mut dyn Iterator<Item = (&[Verdict], &str)>) -> anyhow::Result<()> {
         let Some(path) = self.path.clone().filter(|_| self.whole) else { return Ok(()) };
         // Behind a link stands the file that is meant.
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         let fresh = path.with_added_extension("new");
         let write = || -> std::io::Result<File> {
             let mut to = std::io::BufWriter::new(File::create(&fresh)?);
-            for (verdict, fingerprint) in lines {
-                to.write_all(line(verdict, fingerprint).as_bytes())?;
+            for (verdicts, fingerprint) in groups {
+                to.write_all(lines(verdicts, fingerprint).as_bytes())?;
             }
             to.flush()?;
             std::fs::rename(&fresh, &path)?;
@@ -152,10 +171,16 @@ impl Out {
     }
 }
 
-fn line(verdict: &Verdict, fingerprint: &str) -> String {
-    let mut value = verdict.line();
-    value[FINGERPRINT] = json!(fingerprint);
-    format!("{value}\n")
+fn lines(verdicts: &[Verdict], fingerprint: &str) -> String {
+    let one = |verdict: &Verdict| {
+        let mut value = verdict.line();
+        value[FINGERPRINT] = json!(fingerprint);
+        if verdicts.len() > 1 {
+            value[GROUP] = json!(verdicts.len());
+        }
+        format!("{value}\n")
+    };
+    verdicts.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +193,7 @@ mod tests {
             .expect("a verdict")
     }
 
-    fn lines(path: &Path) -> Vec<(String, String)> {
+    fn written(path: &Path) -> Vec<(String, String)> {
         let text = std::fs::read_to_string(path).expect("it is there");
         let (read, wrong) = runs::read(&text);
         assert!(wrong.is_empty() && text.lines().count() == read.len(), "{text}");
@@ -184,21 +209,39 @@ mod tests {
         let wanted = |f: &str| ["a", "b", "c"].contains(&f);
         let (mut out, done) = Out::open(Some(&path), false, &wanted).expect("it can be written");
         assert!(done.is_empty());
-        out.add(&verdict("1", "scored"), "a").expect("it can be written");
-        out.add(&verdict("2", "judge_error"), "b").expect("it can be written");
-        out.add(&verdict("9", "scored"), "z").expect("it can be written");
+        out.add(&[verdict("1", "scored")], "a").expect("it can be written");
+        out.add(&[verdict("2", "judge_error")], "b").expect("it can be written");
+        out.add(&[verdict("9", "scored")], "z").expect("it can be written");
         out.file.as_mut().expect("a file").write_all(b"{\"trace_id\": \"3\", \"rub").expect("half a line");
         assert!(Out::open(Some(&path), false, &wanted).is_err(), "two runs at the same time");
         drop(out);
         let (mut out, done) = Out::open(Some(&path), false, &wanted).expect("it goes on");
         assert_eq!(done.keys().collect::<Vec<_>>(), ["a"], "what a judge failed at is asked again");
-        assert_eq!(lines(&path).len(), 1);
+        assert_eq!(written(&path).len(), 1);
         let beside = std::fs::read_to_string(path.with_added_extension("old")).expect("kept");
         assert!(beside.contains("\"9\""));
-        let (two, one) = (verdict("2", "scored"), verdict("1", "scored"));
+        let (two, one) = ([verdict("2", "scored")], [verdict("1", "scored")]);
         out.add(&two, "b").expect("it can be written");
-        out.finish(&mut [(&one, "a"), (&two, "b")].into_iter()).expect("it can be ordered");
-        assert_eq!(lines(&path), [("1".to_owned(), "a".to_owned()), ("2".to_owned(), "b".to_owned())]);
+        out.finish(&mut [(&one[..], "a"), (&two[..], "b")].into_iter()).expect("it can be ordered");
+        assert_eq!(written(&path), [("1".to_owned(), "a".to_owned()), ("2".to_owned(), "b".to_owned())]);
+    }
+
+    #[test]
+    fn verdicts_that_belong_together_are_believed_together() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("out.jsonl");
+        let (mut out, _) = Out::open(Some(&path), false, &|_| true).expect("it can be written");
+        let three: Vec<Verdict> = (1..=3).map(|n| verdict(&n.to_string(), "scored")).collect();
+        out.add(&three, "a").expect("it can be written");
+        out.add(&three[..2], "b").expect("it can be written");
+        drop(out);
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let (_, done) = Out::open(Some(&path), false, &|_| true).expect("it goes on");
+        assert_eq!((done["a"].len(), done["b"].len()), (3, 2));
+        let cut: String = text.split_inclusive('\n').take(4).collect();
+        std::fs::write(&path, cut).expect("it can be written");
+        let (_, done) = Out::open(Some(&path), false, &|_| true).expect("it goes on");
+        assert_eq!(done.keys().collect::<Vec<_>>(), ["a"], "half of the other is not believed");
     }
 
     #[test]

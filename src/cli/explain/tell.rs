@@ -63,9 +63,12 @@ fn draw(s: &SampleDecision) -> String {
 fn tell_foreseen(out: &mut String, foreseen: &Foreseen, in_full: bool) {
     let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
     let (name, version) = (&foreseen.rubric, &foreseen.rubric_version);
+    let about = foreseen.span_id.as_ref().map_or_else(String::new, |span| format!(" on span {span}"));
     if let Some(why) = &foreseen.why {
-        let outcome = foreseen.outcome.map_or("", crate::domain::verdict::Outcome::as_str);
-        line(format!("  {name} ({version}) would be {outcome}: {why}"));
+        match foreseen.outcome {
+            Some(outcome) => line(format!("  {name} ({version}){about} would be {}: {why}", outcome.as_str())),
+            None => line(format!("  {name} ({version}): {why}")),
+        }
         for check in &foreseen.checks {
             line(told_check(check));
         }
@@ -75,7 +78,7 @@ fn tell_foreseen(out: &mut String, foreseen: &Foreseen, in_full: bool) {
         tell_verdict(out, verdict, "would be ");
     } else {
         let judges: Vec<&str> = foreseen.asked.iter().flat_map(|a| &a.judges).map(String::as_str).collect();
-        line(format!("  {name} ({version}) would be judged by {} (--ask asks them)", judges.join(", ")));
+        line(format!("  {name} ({version}){about} would be judged by {} (--ask asks them)", judges.join(", ")));
         for check in &foreseen.checks {
             line(told_check(check));
         }
@@ -162,6 +165,13 @@ fn tell(out: &mut String, story: &Explanation, rubric: Option<&str>, nothing_els
     for gap in &story.gaps {
         line(format!("gap in {}: {}", gap.field, gap.reason));
     }
+    if let Some(session) = &story.session {
+        let due = session.due_at.map_or_else(String::new, |at| format!(", due at {at} unless more comes"));
+        line(format!(
+            "session {}: {} trace(s), {} of them kept; taken to be judged {} time(s){due}",
+            session.session, session.traces, session.kept, session.judged
+        ));
+    }
     for job in &story.waiting {
         let error = job.last_error.as_ref().map_or_else(String::new, |e| format!("; last attempt: {e}"));
         line(format!("{}: waits until {} (attempts {}){error}", job.rubric, job.visible_at, job.attempts));
@@ -233,8 +243,13 @@ fn tell_verdict(out: &mut String, verdict: &Value, would: &str) {
     let mut line = |text: String| writeln!(out, "{text}").expect("a String can be written");
     let colon = if would.is_empty() { ":" } else { "" };
     let then = verdict["superseded_at"].as_str().map_or_else(String::new, |at| format!(", until {at}"));
+    let about = match (verdict["span_id"].as_str(), verdict["session"].as_str()) {
+        (Some(span), _) => format!(" on span {span}"),
+        (_, Some(session)) => format!(" on session {session}"),
+        _ => String::new(),
+    };
     line(format!(
-        "  {} ({}){colon} {would}{}{score}{passed}{by}{then}",
+        "  {} ({}){about}{colon} {would}{}{score}{passed}{by}{then}",
         text("rubric"),
         text("rubric_version"),
         text("outcome")
@@ -247,6 +262,9 @@ fn tell_verdict(out: &mut String, verdict: &Value, would: &str) {
         line(format!("      check {name}: {}{score}", check["finding"].as_str().unwrap_or_default()));
     }
     if let Some(text) = asked(&verdict["detail"]["panel"]) {
+        line(format!("      {text}"));
+    }
+    if let Some(text) = shown(&verdict["detail"]["session"]) {
         line(format!("      {text}"));
     }
     if let Some(disagreement) = verdict["disagreement"].as_f64().filter(|d| *d > 0.0) {
@@ -274,6 +292,23 @@ fn tell_verdict(out: &mut String, verdict: &Value, would: &str) {
         ));
         tell_claims(&mut line, &vote["detail"]);
     }
+}
+
+/// How much of a session its judges saw.
+fn shown(session: &Value) -> Option<String> {
+    let count = |key: &str| session[key].as_u64().unwrap_or_default();
+    let all = session["traces"].as_u64()?;
+    let mut text = format!("transcript of {all} trace(s)");
+    for (key, words) in [
+        ("dropped", "left out because it is longer than the judges' windows or sessions.traces_max"),
+        ("excluded", "not stored because sampling excludes them"),
+        ("shortened", "long texts of tools shortened"),
+    ] {
+        if count(key) > 0 {
+            write!(text, "; {} {words}", count(key)).expect("a String can be written");
+        }
+    }
+    Some(text)
 }
 
 /// Why a panel was not asked to the end.

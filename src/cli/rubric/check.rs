@@ -103,7 +103,7 @@ fn unknown_judges(parsed: &Parsed, config: &Config) -> Vec<Problem> {
 }
 
 fn unreadable_tests(parsed: &Parsed) -> Vec<(usize, String)> {
-    let why = |test| match trial::trace(test) {
+    let why = |test| match trial::traces(test) {
         Err(why) => Some(why),
         Ok(_) => trial::unknown_field(test).map(|field| {
             format!("`{field}` is no field of native JSON and would become a tag; put it under `tags` if it is one")
@@ -114,13 +114,14 @@ fn unreadable_tests(parsed: &Parsed) -> Vec<(usize, String)> {
 
 fn line(parsed: &Parsed, cost: Option<&Cost>) -> String {
     let rubric = &parsed.rubric;
+    let unit = rubric.evaluates.as_str();
     let cost = match cost {
         None if rubric.prompt.is_none() => "no judge, free".to_owned(),
         None if rubric.panel.is_empty() => "no judge configured".to_owned(),
         None => "cost depends on the answers".to_owned(),
         Some(Cost { question_tokens, judges, usd }) => {
             let usd = usd.map_or_else(|| "price unknown".to_owned(), |usd| format!("at most {usd:.2} USD"));
-            format!("{question_tokens:.0} tokens to {judges} judge(s): {usd} a thousand traces")
+            format!("{question_tokens:.0} tokens to {judges} judge(s): {usd} a thousand {unit}s")
         }
     };
     format!("{} {}: {} test(s), {cost}", rubric.name, rubric.version, parsed.tests.len())

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::domain::rubric::{Output, Rubric};
+use crate::domain::trace::Trace;
 use crate::judge::prompt::{self, Marks, Template};
 use crate::llm::{judges, tokens};
 use crate::pipeline::trial;
@@ -11,7 +12,7 @@ use serde::Serialize;
 /// Tokens that a judge's reply is taken to have: a reason of two sentences and the verdict.
 const REPLY_TOKENS: f64 = 80.0;
 
-/// For a thousand traces that no check decides.
+/// For a thousand units that no check decides.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Cost {
     /// Tokens of a question, the mean of the tests'.
@@ -29,7 +30,7 @@ pub(super) fn of(rubric: &Rubric, tests: &[Test], config: &Config) -> Option<Cos
     }
     let template = Template::new(rubric).ok()?;
     let marks = Marks { nonce: "0".repeat(16), canary: "0".repeat(10) };
-    let asked: Vec<String> = tests.iter().filter_map(|test| question(rubric, test, (&template, &marks))).collect();
+    let asked: Vec<String> = tests.iter().flat_map(|test| questions(rubric, test, (&template, &marks))).collect();
     let model = rubric.panel.first().and_then(|name| config.judges.get(name)).map_or("", |judge| judge.model.as_str());
     let sum: usize = asked.iter().map(|text| tokens::count(model, text)).sum();
     let question_tokens = if asked.is_empty() { return None } else { sum as f64 / asked.len() as f64 };
@@ -42,9 +43,11 @@ pub(super) fn of(rubric: &Rubric, tests: &[Test], config: &Config) -> Option<Cos
     Some(Cost { question_tokens, judges: rubric.panel.len(), usd })
 }
 
-/// The messages to a judge about a test.
-fn question(rubric: &Rubric, test: &Test, (template, marks): (&Template, &Marks)) -> Option<String> {
-    let trace = trial::trace(test).ok()?;
-    let request = prompt::request(template, rubric, &prompt::inputs(&trace), marks, usize::MAX).ok()?;
-    Some(request.messages.iter().map(|(_, text)| text.as_ref()).collect::<Vec<_>>().join("\n"))
+/// The messages to a judge about a test, for each unit that it has.
+fn questions(rubric: &Rubric, test: &Test, (template, marks): (&Template, &Marks)) -> Vec<String> {
+    let asked = |seen: Trace| {
+        let request = prompt::request(template, rubric, &prompt::inputs(&seen), marks, usize::MAX).ok()?;
+        Some(request.messages.iter().map(|(_, text)| text.as_ref()).collect::<Vec<_>>().join("\n"))
+    };
+    trial::seen(rubric, test).unwrap_or_default().into_iter().filter_map(asked).collect()
 }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::clock::{Clock, SystemClock, time_or_age};
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::Verdict;
 use crate::pipeline::runs::{self, Paired};
 use crate::pipeline::{offline, trial};
@@ -198,32 +199,58 @@ async fn traces(args: &Args, store: Option<&Store>) -> anyhow::Result<Vec<Arc<Tr
     Ok(found.into_iter().map(Arc::new).collect())
 }
 
-/// Each trace's verdicts under both versions.
+/// What is judged at once.
+#[derive(Clone, Copy)]
+enum Unit<'a> {
+    Trace(&'a Arc<Trace>),
+    Session(&'a [&'a Trace]),
+}
+
+/// The verdicts of a rubric on a unit.
+async fn verdicts(bench: &Bench, rubric: &Arc<Rubric>, unit: Unit<'_>) -> Vec<Verdict> {
+    let rubrics = std::slice::from_ref(rubric);
+    let made = match unit {
+        Unit::Session(traces) => offline::judge_session(bench, rubrics, traces).await,
+        Unit::Trace(trace) if rubric.evaluates == Evaluates::Session => {
+            offline::judge_session(bench, rubrics, &[trace.as_ref()]).await
+        }
+        Unit::Trace(trace) => offline::judge(bench, rubrics, trace).await,
+    };
+    offline::keep_votes(bench, &made).await;
+    made
+}
+
+/// The verdicts of each trace, span or session under both versions, where both have one.
 async fn both(bench: &Bench, two: &Two, traces: &[Arc<Trace>], simulated: bool) -> Pairs {
     let panel = |rubric: &Rubric| {
         // A batch may take hours; a comparison is asked now.
         let rubric = Rubric { batch_hours: None, ..rubric.clone() };
         if simulated { trial::with_simulated_panel(&rubric) } else { Arc::new(rubric) }
     };
-    let rubrics = [panel(&two.from), panel(&two.to)];
-    let mut progress = Progress::new(traces.len(), "traces");
-    let one = |at: usize| {
-        let (trace, rubrics) = (&traces[at], &rubrics);
-        async move {
-            let mut made = offline::judge(bench, rubrics, trace).await;
-            offline::keep_votes(bench, &made).await;
-            let second = made.pop().expect("one verdict for each of two rubrics");
-            (at, (made.swap_remove(0), second))
-        }
+    let (from, to) = (&panel(&two.from), &panel(&two.to));
+    let about_sessions = from.evaluates == Evaluates::Session && to.evaluates == Evaluates::Session;
+    let sessions = if about_sessions { offline::by_session(traces) } else { Vec::new() };
+    let units: Vec<Unit<'_>> = if about_sessions {
+        sessions.iter().map(|session| Unit::Session(session)).collect()
+    } else {
+        traces.iter().map(Unit::Trace).collect()
     };
-    let mut running = stream::iter(0..traces.len()).map(one).buffer_unordered(AT_ONCE);
+    let mut progress = Progress::new(units.len(), if about_sessions { "sessions" } else { "traces" });
+    let one = |at: usize| {
+        let unit = units[at];
+        async move { (at, verdicts(bench, from, unit).await, verdicts(bench, to, unit).await) }
+    };
+    let mut running = stream::iter(0..units.len()).map(one).buffer_unordered(AT_ONCE);
     let mut pairs = BTreeMap::new();
-    while let Some((at, (first, second))) = running.next().await {
-        progress.one(first.cost_usd + second.cost_usd);
-        pairs.insert(at, (first, second));
+    while let Some((at, first, second)) = running.next().await {
+        progress.one(first.iter().chain(&second).map(|v| v.cost_usd).sum());
+        let of = |v: &Verdict| second.iter().find(|w| w.span_id == v.span_id).cloned();
+        let both: Pairs = first.into_iter().filter_map(|v| of(&v).map(|w| (v, w))).collect();
+        pairs.insert(at, both);
     }
+    drop(running);
     progress.end();
-    pairs.into_values().collect()
+    pairs.into_values().flatten().collect()
 }
 
 fn differs((a, b): &(Verdict, Verdict)) -> bool {

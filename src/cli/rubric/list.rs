@@ -96,7 +96,8 @@ pub(super) async fn show(args: &ShowArgs, as_json: bool, context: &Context) -> a
 }
 
 fn messages(rubric: &Rubric, test: &Test) -> anyhow::Result<Vec<Value>> {
-    let trace = trial::trace(test).map_err(anyhow::Error::msg)?;
+    let seen = trial::seen(rubric, test).map_err(anyhow::Error::msg)?;
+    let trace = seen.into_iter().next().context("no span of the rubric's first test fits applies_when")?;
     let inputs = prompt::inputs(&trace);
     let marks = prompt::marks(rubric, &inputs, "");
     let template = Template::new(rubric)?;

@@ -5,7 +5,7 @@ mod cost;
 mod diff;
 mod list;
 mod new;
-mod sources;
+pub(super) mod sources;
 mod test;
 
 use super::Context;

@@ -11,13 +11,13 @@ use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 
 /// A file, read.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     pub path: PathBuf,
     pub read: Result<Parsed, RubricError>,
 }
 
 /// Reads files and folders; a plain name is a rubric of the configured folder; nothing is all of that folder.
-pub(super) fn read(given: &[String], config: &Config) -> anyhow::Result<Vec<Source>> {
+pub(in crate::cli) fn read(given: &[String], config: &Config) -> anyhow::Result<Vec<Source>> {
     let dir = config.rubrics.dir.display().to_string();
     let given: Vec<&str> = if given.is_empty() { vec![&dir] } else { given.iter().map(String::as_str).collect() };
     let mut found = Vec::new();
@@ -69,7 +69,7 @@ fn named(name: &str, config: &Config) -> anyhow::Result<Source> {
 }
 
 /// Those that can be used; an error that shows every mistake of the others.
-pub(super) fn usable(sources: Vec<Source>) -> anyhow::Result<Vec<(PathBuf, Parsed)>> {
+pub(in crate::cli) fn usable(sources: Vec<Source>) -> anyhow::Result<Vec<(PathBuf, Parsed)>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for source in sources {
         match source.read {

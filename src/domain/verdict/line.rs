@@ -5,8 +5,8 @@
 //! which would make every internal field a part of the interface.
 
 use super::{CheckResult, Finding, JoinIds, Outcome, TraceLabels, Verdict, Vote};
-use crate::domain::ids::job_id;
 use crate::domain::rubric::OutputKind;
+use crate::domain::unit::{SessionRef, Unit, session_key, unit_job_id};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +17,8 @@ struct Line {
     trace_id: String,
     #[serde(default)]
     span_id: Option<String>,
+    #[serde(default)]
+    session: Option<String>,
     rubric: String,
     #[serde(default)]
     rubric_version: String,
@@ -53,6 +55,8 @@ struct Line {
     trace: TraceLabels,
     #[serde(default)]
     created_at: DateTime<Utc>,
+    #[serde(default)]
+    superseded_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Deserialize)]
@@ -84,10 +88,20 @@ impl Verdict {
         }
         let result =
             |(check, c): (String, Check)| CheckResult { check, finding: c.finding, score: c.score, detail: c.detail };
+        let key = |name: &String| session_key(line.trace.service.as_deref(), line.trace.tenant.as_deref(), name);
+        // Which of its judgings it was, a line does not say.
+        let session = line.session.clone().map(|session| SessionRef { key: key(&session), session, ordinal: 1 });
+        let unit = match (&session, &line.span_id) {
+            (Some(session), _) => Unit::Session(session.clone()),
+            (None, Some(span)) => Unit::Span(span.clone()),
+            (None, None) => Unit::Trace,
+        };
         Ok(Self {
-            id: job_id(&line.trace_id, &line.rubric, &line.rubric_version),
+            id: unit_job_id(&line.trace_id, &unit, &line.rubric, &line.rubric_version),
             trace_id: line.trace_id,
             span_id: line.span_id,
+            session,
+            superseded_at: line.superseded_at,
             rubric: line.rubric,
             rubric_version: line.rubric_version,
             kind: OutputKind::default(),
@@ -130,6 +144,13 @@ mod tests {
             "created_at": "2026-11-20T12:00:00Z",
         });
         assert_eq!(Verdict::of_line(&line).expect("a verdict").line(), line);
+        for (key, value) in [("session", "s"), ("superseded_at", "2026-11-20T12:00:00Z"), ("span_id", "a")] {
+            let mut more = line.clone();
+            more[key] = json!(value);
+            let read = Verdict::of_line(&more).expect("a verdict");
+            assert_eq!(read.line(), more);
+            assert_eq!(read.id == Verdict::of_line(&line).expect("a verdict").id, key == "superseded_at");
+        }
     }
 
     #[test]

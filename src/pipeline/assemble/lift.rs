@@ -53,7 +53,13 @@ pub fn assemble(trace_id: &str, spans: Vec<Span>) -> Trace {
     lift_failure(&mut view, answering);
     view.kind = if refs.len() == 1 { view.kind } else { SpanKind::Chain };
     view.complete = false;
-    Trace { trace_id: trace_id.to_owned(), view, spans: spans.into_iter().map(|(_, span)| span).collect(), pieces }
+    Trace {
+        trace_id: trace_id.to_owned(),
+        view,
+        spans: spans.into_iter().map(|(_, span)| span).collect(),
+        pieces,
+        conversation: None,
+    }
 }
 
 /// Each span once, with its depth, parents before children, then by time and id; and the raw form of those that are not as

@@ -3,7 +3,8 @@
 //! Called by `assemble`, for every trace that has a row already. Its rules: a trace is judged again once, within
 //! `assembly.reopen_ms` of its decision, and only by rubrics that read what has changed; the decision to keep it stands, for its
 //! probability is the one by which it was kept; votes are kept where the judges would be asked the same. What comes after that
-//! is counted and not put into the trace, so that what is stored is what was judged. The way not taken: judging again for each
+//! is counted and not put into the trace, so that what is stored is what was judged. Rubrics about spans are left alone; a session
+//! goes on with what came late. The way not taken: judging again for each
 //! late span, whose number has no bound. Pure but for the clock and budgets that it is given.
 
 use super::lift::assemble;
@@ -14,10 +15,13 @@ use crate::domain::job::Job;
 use crate::domain::rubric::{Output, Rubric, Variable};
 use crate::domain::span::Span;
 use crate::domain::trace::Trace;
+use crate::domain::unit::Evaluates;
 use crate::domain::verdict::{Outcome, TraceLabels, Verdict};
 use crate::judge::prompt;
 use crate::pipeline::enqueue::{self, Enqueued, enqueue, join_ids, labels, reason_not_to_judge};
+use crate::pipeline::sample::session_of;
 use crate::store::reopen::{Again, Earlier, LateSpans, Renewed, Reopened, Retally, Unit};
+use crate::store::sessions::SessionTrace;
 use crate::store::traces::{DecidedTrace, Settlement};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, HashMap};
@@ -66,6 +70,7 @@ impl Late<'_> {
         let inputs = [prompt::inputs(&before), prompt::inputs(&after)];
         let pair = Pair { before, after, inputs };
         let again = earlier.units.iter().filter_map(|unit| self.again(unit, earlier, &pair)).collect();
+        settlement.sessions.extend(session(&pair, earlier));
         let was = decided(&pair.before, earlier);
         let is = decided(&pair.after, earlier);
         let moved = was.labels != is.labels || was.status != is.status;
@@ -81,6 +86,9 @@ impl Late<'_> {
         let is_it = |r: &&Arc<Rubric>| r.name == unit.rubric && r.version == unit.rubric_version;
         // A version that is not stored any more has nothing new to say.
         let rubric = active.or_else(|| self.older.iter().find(is_it))?;
+        if rubric.evaluates != Evaluates::Trace {
+            return None;
+        }
         // Left out by the rubric's own sample once, left out for good.
         let outside = (unit.outcome == Some(Outcome::SampledOut)).then(|| unit.explanation.clone());
         let was = reason_not_to_judge(&pair.before, outside.clone(), rubric, &pair.inputs[0]);
@@ -106,6 +114,8 @@ impl Late<'_> {
         Job {
             id: again_id(unit.id, 1),
             trace_id: pair.after.trace_id.clone(),
+            unit: crate::domain::unit::Unit::Trace,
+            replay: false,
             rubric: unit.rubric.as_str().into(),
             rubric_version: unit.rubric_version.as_str().into(),
             inclusion_probability: unit.inclusion_probability,
@@ -185,6 +195,20 @@ fn same(a: &Span, b: &Span) -> bool {
 /// Whether a record holds labels and nothing else: feedback comes minutes later, and is no part of any trace.
 pub(super) fn is_feedback(span: &Span) -> bool {
     span.part.is_some() && !span.labels.is_empty() && span.input.is_empty() && span.output.is_empty()
+}
+
+/// The trace as a turn of its session, where that has changed: the session is judged again when it is quiet.
+fn session(pair: &Pair, earlier: &Earlier) -> Option<SessionTrace> {
+    let key = session_of(&pair.after.view)?;
+    let changed = session_of(&pair.before.view) != Some(key) || pair.inputs[0] != pair.inputs[1];
+    changed.then(|| SessionTrace {
+        key,
+        session: pair.after.view.session.clone().unwrap_or_default(),
+        trace_id: pair.after.trace_id.clone(),
+        started_at: pair.after.view.started_at,
+        decision: earlier.decision.clone(),
+        labels: labels(&pair.after.view),
+    })
 }
 
 fn decided(trace: &Trace, earlier: &Earlier) -> DecidedTrace {

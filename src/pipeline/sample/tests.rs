@@ -391,3 +391,25 @@ proptest::proptest! {
         proptest::prop_assert_eq!(decision, again);
     }
 }
+
+#[test]
+fn a_session_is_kept_whole_or_left_out_whole() {
+    let mut policy = Sampling { default_rate: 0.3, ..Sampling::default() };
+    let one = |session: usize, n: usize| {
+        let mut one = trace(&format!("t-{session}-{n}"));
+        one.view.session = Some(format!("s-{session}"));
+        one.view.trace_state = Some("ot=th:c;rv:ffffffffffffff".to_owned());
+        one
+    };
+    let kept = |policy: &Sampling, s: usize| (0..5).filter(|n| decide(policy, &one(s, *n)).kept).count();
+    let counts: Vec<usize> = (0..4_000).map(|s| kept(&policy, s)).collect();
+    assert!(counts.iter().all(|n| matches!(n, 0 | 5)));
+    let whole = counts.iter().filter(|n| **n == 5).count();
+    assert!((1_110..1_290).contains(&whole), "{whole} of 4000 at a rate of 0.3");
+    let decision = decide(&policy, &one(1, 1));
+    assert_eq!((decision.source.as_str(), decision.probability), (SESSION, probability(threshold(0.3))));
+    let upstream = decision.upstream.expect("the sampler before us has said its rate");
+    assert!((upstream.probability - 0.25).abs() < 1e-12, "which still counts for the trace");
+    policy.sessions = SessionDraw::Apart;
+    assert_eq!(decide(&policy, &one(1, 1)).source, "tracestate rv");
+}

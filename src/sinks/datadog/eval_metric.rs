@@ -46,8 +46,13 @@ pub(super) fn make(verdict: &Verdict, config: &Datadog) -> Made {
     };
     metric.insert("metric_type".into(), json!(kind));
     metric.insert("event_kind".into(), json!("evaluation"));
-    metric.insert("eval_scope".into(), json!("trace"));
-    metric.insert("join_on".into(), json!({"span": {"span_id": span_id, "trace_id": trace_id}}));
+    if let Some(session) = &verdict.session {
+        metric.insert("eval_scope".into(), json!("session"));
+        metric.insert("session_id".into(), json!(session.session));
+    } else {
+        metric.insert("eval_scope".into(), json!(if verdict.span_id.is_some() { "span" } else { "trace" }));
+        metric.insert("join_on".into(), json!({"span": {"span_id": span_id, "trace_id": trace_id}}));
+    }
     metric.insert("label".into(), json!(label(&verdict.rubric)));
     metric.insert("ml_app".into(), json!(app));
     metric.insert("timestamp_ms".into(), json!(verdict.created_at.timestamp_millis()));
@@ -141,6 +146,7 @@ fn metadata(verdict: &Verdict) -> Value {
 mod tests {
     use super::*;
     use crate::domain::job::Job;
+    use crate::domain::unit::SessionRef;
     use crate::domain::verdict::{JoinIds, TraceLabels, Vote};
     use chrono::DateTime;
 
@@ -149,6 +155,8 @@ mod tests {
         let job = Job {
             id: uuid::Uuid::nil(),
             trace_id: "5b8efff798038103d269b633813fc60c".to_owned(),
+            unit: crate::domain::unit::Unit::Trace,
+            replay: false,
             rubric: "faithfulness".into(),
             rubric_version: "sha256:abc".into(),
             inclusion_probability: 0.5,
@@ -217,6 +225,12 @@ mod tests {
     fn what_cannot_join_or_was_not_judged_is_not_sent() {
         let native = Verdict { join: JoinIds::default(), ..verdict() };
         assert_eq!(make(&native, &Datadog::default()), Made::Nothing);
+        let span = made(&Verdict { span_id: Some("00000000000000ff".to_owned()), ..verdict() });
+        assert_eq!((&span["eval_scope"], &span["join_on"]["span"]["span_id"]), (&json!("span"), &json!("255")));
+        let session = SessionRef { key: uuid::Uuid::nil(), session: "s-1".to_owned(), ordinal: 1 };
+        let session = made(&Verdict { session: Some(session), ..verdict() });
+        assert_eq!((&session["eval_scope"], &session["session_id"]), (&json!("session"), &json!("s-1")));
+        assert!(session.get("join_on").is_none(), "a session is joined by its id alone: {session}");
         let filtered = Verdict { outcome: Outcome::Filtered, score: None, ..verdict() };
         assert_eq!(make(&filtered, &Datadog::default()), Made::Nothing);
     }

@@ -30,7 +30,7 @@ FROM best b
 JOIN LATERAL (
     SELECT * FROM verdicts
     WHERE trace_id = b.trace_id AND rubric = $1 AND outcome = 'scored' AND superseded_at IS NULL
-      AND ($2::text IS NULL OR rubric_version = $2)
+      AND (span_id IS NULL OR span_id = b.span_id) AND ($2::text IS NULL OR rubric_version = $2)
     ORDER BY created_at DESC, id DESC
     LIMIT 1
 ) v ON true
