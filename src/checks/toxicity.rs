@@ -215,7 +215,6 @@ fn has_sign(word: &[u8]) -> bool {
 const INSIDE: u8 = 1;
 const ANYWHERE: u8 = 2;
 
-#[expect(clippy::cast_possible_truncation, reason = "it stays below 256")]
 const SIGNS: [u8; 256] = {
     let mut table = [ANYWHERE; 256];
     let mut byte = 0_u8;

@@ -94,16 +94,11 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     if args.judge.is_some() {
         trial::simulated(&mut config, &life).await.context("cannot open a port for the simulated judge")?;
     }
-<<<<<<< HEAD
     let told = if args.trace_file.is_empty() {
         Box::pin(of_store(&args, config)).await
     } else {
         Box::pin(of_file(&args, config)).await
     };
-=======
-    let told =
-        if args.trace_file.is_empty() { Box::pin(of_store(&args, config)).await } else { of_file(&args, config).await };
->>>>>>> merged
     life.stop(Duration::from_secs(1), std::future::pending()).await;
     let told = told?;
     let text = if args.json { as_json(&told)?.to_string() } else { tell::text(&told, args.rubric.as_deref()) };

@@ -20,18 +20,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-<<<<<<< HEAD
 /// What takes bytes of any kind.
 pub type Door = fn(&[u8]);
 
 /// Each door by the name of its fuzz target.
 pub const DOORS: [(&str, Door); 18] = [
-=======
-type Door = (&'static str, fn(&[u8]));
-
-/// Each door by the name of its fuzz target.
-pub const DOORS: [Door; 18] = [
->>>>>>> merged
     ("check_citations", check_citations),
     ("check_format", check_format),
     ("check_injection", check_injection),

@@ -310,7 +310,6 @@ impl Layout {
 }
 
 /// Bytes that neither end a sentence or line nor open or close a quotation.
-#[expect(clippy::cast_possible_truncation, reason = "it stays below 128")]
 const IS_PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;

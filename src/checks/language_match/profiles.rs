@@ -108,11 +108,7 @@ impl Profiles {
     }
 }
 
-<<<<<<< HEAD
 #[expect(clippy::cast_possible_truncation, reason = "as many bits as slots are counted with")]
-=======
-#[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
->>>>>>> merged
 fn slot(key: u64) -> usize {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.trailing_zeros())) as usize
 }

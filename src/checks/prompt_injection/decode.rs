@@ -109,7 +109,6 @@ impl Seen {
     /// Without branches that depend on the text: words come in every length. `others` has a bit for each byte up to the word's last,
     /// which is the uppermost, where it is of no hexadecimal number.
     #[inline]
-    #[expect(clippy::needless_bitwise_bool, reason = "no branches")]
     fn word(&mut self, word: &[u8], others: u128) {
         let length = word.len();
         let of_digits = others.leading_zeros() as usize >= length;
