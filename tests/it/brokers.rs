@@ -2,7 +2,6 @@
 //!
 //! What must hold: a message that the server has stored ends in verdicts once, or in `parked_messages` with its reason, whatever
 //! is killed when; and none holds up another.
-#![expect(clippy::float_cmp, reason = "counters hold whole numbers")]
 
 use crate::support::nats::Nats;
 use crate::support::program::{Program, assize};

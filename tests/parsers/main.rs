@@ -4,7 +4,6 @@
 //! seconds for all, and the same bytes every time unless `PROPTEST_CASES` asks for more. The way not taken: fuzzing alone,
 //! which nobody runs before a commit.
 #![expect(clippy::disallowed_methods, reason = "the doors are for the program; tests stand outside of it")]
-#![expect(clippy::disallowed_methods, reason = "the doors are for the program; tests stand outside of it")]
 
 mod bend;
 mod entry;
