@@ -111,7 +111,8 @@ impl Store {
         Ok(rows.into_iter().map(|row| Lease { item: row.into_job(), token, until }).collect())
     }
 
-    /// A few at a time, so that what comes in meanwhile finds permits.
+    /// A few at a time, so that what comes in meanwhile finds permits. A statement of its own: the condition is written out, since
+    /// each of the two indexes is of one kind of job only.
     async fn claim_replays(
         &self,
         most: i64,

@@ -1,6 +1,6 @@
 //! Every queue, body, wait and prompt has a bound, and reaching it is said.
 
-use crate::support::{ANSWERED, JUDGED, Service, config, sim, traces, with_judges};
+use crate::support::{ANSWERED, JUDGED, Service, config, eventually, sim, traces, with_judges};
 use assize::domain::verdict::Outcome;
 use assize::llm::sim::Faults;
 use std::sync::atomic::Ordering;
@@ -133,4 +133,29 @@ async fn an_oversized_trace_is_not_read_and_can_be_looked_up() {
     service.send(&traces::many("t", 12)).await;
     service.verdicts(12).await;
     assert_eq!(service.get("/api/v1/traces/huge").await["state"], "too_large");
+}
+
+/// Half as many again are claimed as are evaluated, no more; and a stop gives all of them back at once, with their attempts.
+#[tokio::test]
+async fn what_is_claimed_ahead_is_bounded_and_given_back_at_a_stop() {
+    let (sim, base) = sim(Faults { hang_rate: 1.0, ..Faults::default() }).await;
+    let mut config = config(&[JUDGED]);
+    with_judges(&mut config, &base, &["a"]);
+    config.work.concurrency = 2;
+    let service = Service::start(config).await;
+    service.send(&traces::many("t", 10)).await;
+    let store = &service.app.store;
+    let now = || service.app.bench.clock.now();
+    eventually("three are claimed, seven are ready", || async {
+        let stats = store.queue_stats(now()).await.ok()?;
+        (stats.leased == 3 && stats.ready == 7).then_some(())
+    })
+    .await;
+    eventually("two are asked about", || async { (sim.stats().requests == 2).then_some(()) }).await;
+    assert_eq!(service.app.bench.metrics.in_hand.get(), 2);
+    service.stop(std::time::Duration::ZERO).await;
+    let stats = store.queue_stats(now()).await.expect("it can be read");
+    assert_eq!((stats.ready, stats.leased, stats.delayed), (10, 0, 0));
+    let leases = store.claim(10, chrono::TimeDelta::seconds(60), now()).await.expect("they can be claimed");
+    assert!(leases.iter().all(|lease| lease.item.attempts == 1), "no attempt was lost: this claim is the first");
 }

@@ -67,6 +67,19 @@ mod tests {
     }
 
     #[test]
+    fn what_chance_does_to_fourteen_days_is_not_counted_and_more_is() {
+        // 100 items an hour, failing at .1: a day of 240 failures has a standard deviation of 14.7. Thirteen degrees of freedom.
+        let days = |off: f64| -> Vec<f64> {
+            (0..14 * 24).map(|h| 10.0 + if h / 24 % 2 == 0 { off } else { -off } / 24.0).collect()
+        };
+        let phi = |off: f64| overdispersion(&vec![100.0; 14 * 24], &days(off), None).expect("counts");
+        // chi2/df is (off/14.7)^2 14/13: 1.62 exceeds 1 by 1.6 standard errors, 2.46 by 3.7.
+        assert!((phi(18.0) - 1.0).abs() < 1e-12, "{}", phi(18.0));
+        let by_hand = 22.2_f64.powi(2) / 216.0 * 14.0 / 13.0 - (2.0_f64 / 13.0).sqrt();
+        assert!((phi(22.2) - by_hand).abs() < 1e-9, "{} {by_hand}", phi(22.2));
+    }
+
+    #[test]
     fn nothing_and_certainty_are_not_overdispersed_and_nan_is_refused() {
         for (items, losses) in [(vec![], vec![]), (vec![0.0], vec![0.0]), (vec![5.0; 48], vec![5.0; 48])] {
             assert_eq!(overdispersion(&items, &losses, None), Ok(1.0));

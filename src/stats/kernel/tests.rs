@@ -134,3 +134,19 @@ fn numbers_that_mean_nothing_are_refused() {
         assert!(scan.close(&items, 0.0).is_err());
     }
 }
+
+#[test]
+fn cells_of_a_scan_cover_everything_and_lose_less_where_it_counts() {
+    let edges = scan_cells(1_400.0, 140.0).expect("counts");
+    assert!(edges.windows(2).all(|pair| pair[0] < pair[1]), "{edges:?}");
+    assert_eq!((edges[0], edges[edges.len() - 1]), (0.0, 1.0));
+    let evidence = |edges: Vec<f64>| {
+        let bets = Bets::binary(1_400.0, 140.0).expect("counts");
+        let kernel = Kernel::new(edges, 0.0, bets).expect("a kernel");
+        kernel.log_e(&Mass::binary(1_400.0, 140.0), &Mass::binary(1_200.0, 180.0)).expect("in range")
+    };
+    let (scan, test) = (evidence(edges), evidence(cells(1_400.0, 140.0, CELLS, CELLS_WIDTH).expect("counts")));
+    let finest = evidence(cells(1_400.0, 140.0, 4_096, CELLS_WIDTH).expect("counts"));
+    assert!(test < scan && scan <= finest, "{test} {scan} {finest}");
+    assert!(scan_cells(0.0, 0.0).is_ok() && scan_cells(10.0, 10.0).is_ok() && scan_cells(1.0, 2.0).is_err());
+}
