@@ -38,6 +38,9 @@ pub struct Explanation {
     pub spans: (i32, i32),
     /// Of the late ones, those that were not put into it.
     pub late_left_out: i32,
+    /// Whether its spans and text have gone by retention; what was decided and said of it is told all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
     /// When it was judged again, for what came late.
     pub reopened_at: Option<DateTime<Utc>>,
     /// What is missing in the trace, and why.
@@ -129,6 +132,7 @@ pub async fn explain(
         sampling,
         spans: stored.as_ref().map_or((open.map_or(0, |(n, _)| n), 0), |t| (t.span_count, t.late_spans)),
         late_left_out: stored.as_ref().map_or(0, |t| t.late_left_out),
+        removed: stored.as_ref().is_some_and(|t| t.decision.kept && t.body.is_none()),
         reopened_at: stored.as_ref().and_then(|t| t.reopened_at),
         gaps: body.map(|trace| trace.view.gaps).unwrap_or_default(),
         waiting: waiting

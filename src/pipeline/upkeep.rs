@@ -3,7 +3,7 @@
 //! One loop a process, started by `pipeline::start`. Its rule: it takes no input and may run anywhere, any number of times; what
 //! it counts bounds the door (`ingest`) and shows in `/metrics`. The way not taken: counting at each request.
 
-use super::note;
+use super::{note, retention};
 use crate::app::App;
 use crate::store::StoreError;
 use crate::store::budget_spend::Period;
@@ -67,8 +67,6 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     app.bench.ledger.keep_up(now).await?;
     show_judging(app);
     if remove {
-        let keep = super::seconds(config.retention.sampled_out_seconds);
-        app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
         app.store.forget_steps(now - chrono::TimeDelta::hours(2), now - chrono::TimeDelta::days(90)).await?;
@@ -76,6 +74,7 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         app.store.forget_parked(kept_from, config.retention.parked_messages_max, REMOVE_MAX).await?;
         app.store.forget_spend(now - chrono::TimeDelta::days(90)).await?;
         app.store.forget_batch_items(now).await?;
+        retention::once(app, now).await?;
     }
     Ok(())
 }

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub sources: SourceMetrics,
     /// Of alerts.
     pub alerts: AlertMetrics,
+    /// Of partitions and what retention removes.
+    pub retention: RetentionMetrics,
     /// Corrected pass rates with the ends of their intervals, by rubric and bound.
     pub pass_rate: GaugeVec,
     /// Corrected mean scores with the ends of their intervals, by rubric and bound.
@@ -137,6 +139,38 @@ impl AlertMetrics {
                 "Notices of alerts that have not arrived",
                 &["channel", "state"],
             ),
+        }
+    }
+}
+
+/// The metrics of partitions and of what retention removes, all by table but `days_ahead`.
+#[derive(Debug, Clone)]
+pub struct RetentionMetrics {
+    /// Partitions that this process dropped.
+    pub dropped: IntCounterVec,
+    /// Bytes that they had.
+    pub dropped_bytes: IntCounterVec,
+    /// Rows that this process removed one by one.
+    pub rows: IntCounterVec,
+    /// Partitions that are over and still there.
+    pub overdue: GaugeVec,
+    /// Rows in the default partition.
+    pub strays: GaugeVec,
+    /// Days after today for which every table has its partition.
+    pub days_ahead: IntGauge,
+}
+
+impl RetentionMetrics {
+    fn registered(r: &Registry) -> Self {
+        let by = |name: &str, help: &str| counters(r, name, help, &["table"]);
+        let now = |name: &str, help: &str| gauges(r, name, help, &["table"]);
+        Self {
+            dropped: by("assize_partitions_dropped_total", "Partitions dropped"),
+            dropped_bytes: by("assize_partitions_dropped_bytes_total", "Bytes of partitions dropped"),
+            rows: by("assize_retention_rows_total", "Rows removed one by one"),
+            overdue: now("assize_partitions_overdue", "Partitions past their retention"),
+            strays: now("assize_partition_strays", "Rows in the default partition"),
+            days_ahead: gauge(r, "assize_partition_days_ahead", "Days after today that have their partitions"),
         }
     }
 }
@@ -241,6 +275,7 @@ impl Default for Metrics {
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             sources: SourceMetrics::registered(&r),
             alerts: AlertMetrics::registered(&r),
+            retention: RetentionMetrics::registered(&r),
             pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
             mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
             ingest_batch_spans,
