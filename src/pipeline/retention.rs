@@ -94,7 +94,9 @@ async fn drop_expired(app: &App, of: Parted, found: &[Partition], now: DateTime<
                 dropped = true;
             }
             Change::Needless => {}
-            Change::Needed => tracing::info!(partition = partition.name, "kept on: a job that waits needs a trace of it"),
+            Change::Needed => {
+                tracing::info!(partition = partition.name, "kept on: a job that waits needs a trace of it")
+            }
             Change::Busy => break,
         }
     }

@@ -197,13 +197,11 @@ impl Store {
         if partition.of == Parted::Bodies && needed(&mut tx, partition).await? {
             return Ok(Change::Needed);
         }
-        let bytes = sqlx::query_scalar!(
-            r#"SELECT pg_total_relation_size($1::text::regclass) AS "bytes!""#,
-            partition.name
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::op("measuring a partition"))?;
+        let bytes =
+            sqlx::query_scalar!(r#"SELECT pg_total_relation_size($1::text::regclass) AS "bytes!""#, partition.name)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(StoreError::op("measuring a partition"))?;
         change(tx, [format!("DROP TABLE {}", partition.name)], Change::Done(bytes)).await
     }
 

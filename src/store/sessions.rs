@@ -189,7 +189,8 @@ impl Store {
         let mut bodies = HashMap::new();
         if let Some(decided) = verdicts::span(rows.iter().map(|row| row.decided_at)) {
             let ids: Vec<String> = rows.iter().map(|row| row.trace_id.clone()).collect();
-            let mut connection = self.pool.acquire().await.map_err(StoreError::op("reading the traces of a session"))?;
+            let mut connection =
+                self.pool.acquire().await.map_err(StoreError::op("reading the traces of a session"))?;
             bodies.extend(bodies::read(&mut connection, &ids, &decided).await?);
         }
         let bodies = rows.iter().filter_map(|row| bodies.remove(&row.trace_id)).collect();
@@ -352,9 +353,10 @@ pub(super) async fn lock(
     keys: &[Uuid],
     now: DateTime<Utc>,
 ) -> Result<DateTime<Utc>, StoreError> {
-    let rows = sqlx::query_scalar!("SELECT first_seen_at FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE", keys)
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::op("locking sessions"))?;
+    let rows =
+        sqlx::query_scalar!("SELECT first_seen_at FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE", keys)
+            .fetch_all(tx)
+            .await
+            .map_err(StoreError::op("locking sessions"))?;
     Ok(rows.into_iter().min().unwrap_or(now) - CLOCKS_APART_MAX)
 }

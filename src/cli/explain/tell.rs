@@ -160,7 +160,10 @@ fn tell(out: &mut String, story: &Explanation, rubric: Option<&str>, nothing_els
         }
     }
     if story.removed {
-        line("its spans and text were removed by retention (retention.traces_seconds); what is known without them:".to_owned());
+        line(
+            "its spans and text were removed by retention (retention.traces_seconds); what is known without them:"
+                .to_owned(),
+        );
     }
     if let Some(at) = story.reopened_at {
         line(format!("judged again at {at} for what came late"));
