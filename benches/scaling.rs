@@ -5,7 +5,7 @@
 //! second and fourth show what is shared: Postgres, and here the cores. CPU is what the kernel counts for the processes. The way
 //! not taken: more tasks in one process, which share a pool, a pacer and a catalogue.
 //!
-//! `cargo bench --bench scaling`, `-- --seconds 5` for a quick look, `-- --inbox` for the inbox alone.
+//! `cargo bench --bench scaling`, `-- --seconds 5` for a quick look, `-- --inbox` for the inbox alone (`--rate 2000` spans a second).
 
 #[path = "scaling/inbox.rs"]
 mod inbox;
@@ -44,7 +44,7 @@ fn main() {
     let number = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)?.parse::<u64>().ok());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if args.iter().any(|a| a == "--inbox") {
-        runtime.block_on(inbox::run(number("--seconds").unwrap_or(130)));
+        runtime.block_on(inbox::run(number("--seconds").unwrap_or(200), number("--rate").unwrap_or(2_000)));
     } else {
         runtime.block_on(run(number("--seconds").unwrap_or(15)));
     }

@@ -1,6 +1,7 @@
 //! The churn of the inbox: what a table comes to whose rows live for seconds, with Postgres's own settings of autovacuum and others.
 //!
-//! Its rule: the store's own statements, nothing else; one task puts spans in, another takes due traces out and writes nothing.
+//! Its rule: the store's own statements, nothing else; one task puts spans in, at most so many a second, another takes due traces out
+//! and writes nothing.
 
 use assize::store::Store;
 use assize::store::cluster::{Cluster, fresh_database};
@@ -27,7 +28,7 @@ const EAGER: &str =
     ALTER TABLE open_traces SET (autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_scale_factor = 0.01)";
 
 /// Measures both settings for `seconds` each; longer than a minute, which is how often autovacuum looks.
-pub async fn run(seconds: u64) {
+pub async fn run(seconds: u64, rate: u64) {
     let dir = std::env::temp_dir().join(format!("assize-bench-inbox-{}", std::process::id()));
     let cluster = Cluster::start(&dir, true).await.expect("a private Postgres starts");
     for (name, settings) in [("Postgres's own", "SELECT 1"), ("eager", EAGER)] {
@@ -35,16 +36,16 @@ pub async fn run(seconds: u64) {
         let store = Store::connect(&url, 4, Duration::from_secs(30)).await.expect("the database is there");
         store.migrate().await.expect("the tables can be made");
         store.pool().execute(settings).await.expect("settings can be made");
-        let line = churn(&store, Duration::from_secs(seconds)).await;
+        let line = churn(&store, Duration::from_secs(seconds), rate).await;
         println!("{}", json!({"bench": "inbox", "autovacuum": name, "figures": line}));
     }
     cluster.stop().await;
     drop(std::fs::remove_dir_all(&dir));
 }
 
-async fn churn(store: &Store, time: Duration) -> serde_json::Value {
+async fn churn(store: &Store, time: Duration, rate: u64) -> serde_json::Value {
     let (done, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let putting = tokio::spawn(put(store.clone(), Arc::clone(&done)));
+    let putting = tokio::spawn(put(store.clone(), Arc::clone(&done), rate));
     let taking = tokio::spawn(take(store.clone(), Arc::clone(&done), Arc::clone(&taken)));
     let start = Instant::now();
     let (mut peak, mut course, mut halves) = (0, Vec::new(), [0_u64; 2]);
@@ -73,9 +74,9 @@ async fn churn(store: &Store, time: Duration) -> serde_json::Value {
     })
 }
 
-async fn put(store: Store, done: Arc<AtomicBool>) {
+async fn put(store: Store, done: Arc<AtomicBool>, rate: u64) {
     let body = "Sofas can be returned within 30 days of delivery. ".repeat(26).into_bytes();
-    let mut n: u128 = 0;
+    let (mut n, start): (u128, _) = (0, Instant::now());
     while !done.load(Ordering::Relaxed) {
         let spans = (0..BATCH as u128).map(|s| InboxSpan {
             trace_id: format!("{:032x}", ((n + s) / 2 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
@@ -86,6 +87,8 @@ async fn put(store: Store, done: Arc<AtomicBool>) {
         });
         store.put_spans(spans.collect(), STAYS, Utc::now()).await.expect("they are stored");
         n += BATCH as u128;
+        let due = Duration::from_secs_f64(n as f64 / rate as f64);
+        tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
     }
 }
 

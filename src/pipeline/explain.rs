@@ -9,7 +9,7 @@ use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Outcome;
 use crate::store::sessions::SessionStory;
-use crate::store::verdicts::VerdictFilter;
+use crate::store::verdicts::{CLOCKS_APART_MAX, VerdictFilter};
 use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -92,6 +92,8 @@ pub async fn explain(
     let filter = VerdictFilter {
         trace_id: Some(trace_id.clone()),
         rubric: rubric.map(str::to_owned),
+        // None is older than the decision: says which days need not be looked at.
+        since: stored.as_ref().map(|t| t.decided_at - CLOCKS_APART_MAX),
         limit: VERDICTS_MAX,
         ..VerdictFilter::default()
     };
@@ -99,7 +101,7 @@ pub async fn explain(
     let mut verdicts = store.verdicts(&filter).await?;
     if let Some(story) = &session {
         // Its own are there already where it was the session's latest.
-        let filter = VerdictFilter { trace_id: None, session_id: Some(story.key), ..filter };
+        let filter = VerdictFilter { trace_id: None, session_id: Some(story.key), since: None, ..filter };
         let of_session = store.verdicts(&filter).await?;
         verdicts.extend(of_session.into_iter().filter(|v| v.trace_id != trace_id));
     }

@@ -73,11 +73,7 @@ async fn make(app: &App, of: Parted, found: &[Partition], now: DateTime<Utc>) ->
     Ok(())
 }
 
-fn expired<'a>(
-    found: &'a [Partition],
-    of: Parted,
-    before: DateTime<Utc>,
-) -> impl Iterator<Item = &'a Partition> + use<'a> {
+fn expired(found: &[Partition], of: Parted, before: DateTime<Utc>) -> impl Iterator<Item = &Partition> {
     found.iter().filter(move |p| p.of == of && p.ends_at.is_some_and(|at| at <= before))
 }
 
@@ -94,9 +90,7 @@ async fn drop_expired(app: &App, of: Parted, found: &[Partition], now: DateTime<
                 dropped = true;
             }
             Change::Needless => {}
-            Change::Needed => {
-                tracing::info!(partition = partition.name, "kept on: a job that waits needs a trace of it")
-            }
+            Change::Needed => tracing::debug!(partition = partition.name, "kept on: a job needs a trace of it"),
             Change::Busy => break,
         }
     }

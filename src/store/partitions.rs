@@ -78,7 +78,7 @@ pub enum Change {
 }
 
 /// Key of the advisory lock; any number that no other program on this database uses.
-const LOCK: i64 = 0x4153_5349_5a45_0e; // "ASSIZE", migration 14
+const LOCK: i64 = 0x0041_5353_495a_450e; // "ASSIZE", migration 14
 
 /// How long a change waits for a lock at most. All that come after it wait as long, so it is short.
 const LOCK_WAIT: &str = "300ms";

@@ -189,8 +189,11 @@ impl Store {
         .await
         .map_err(StoreError::op("reading a trace"))?;
         let Some(r) = row else { return Ok(None) };
-        let body =
-            if r.kept { self.trace_bodies(&[r.trace_id.clone()]).await?.pop().map(|(_, body)| body) } else { None };
+        let body = if r.kept {
+            self.trace_bodies(std::slice::from_ref(&r.trace_id)).await?.pop().map(|(_, body)| body)
+        } else {
+            None
+        };
         let (parts, upstream) = how(r.sampling, r.upstream_probability)
             .map_err(|source| StoreError::Content { what: format!("sampling of trace {trace_id}"), source })?;
         Ok(Some(StoredTrace {

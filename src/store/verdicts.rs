@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use uuid::Uuid;
 
 /// How far the clocks of processes may be apart: by so much a verdict may seem to be made before what it follows from.
-pub(super) const CLOCKS_APART_MAX: TimeDelta = TimeDelta::days(1);
+pub const CLOCKS_APART_MAX: TimeDelta = TimeDelta::days(1);
 
 /// Which verdicts to read.
 #[derive(Debug, Clone, Default)]
