@@ -7,6 +7,8 @@
 //!
 //! `cargo bench --bench scaling`, `-- --seconds 5` for a quick look, `-- --inbox` for the inbox alone (`--rate 2000` spans a second).
 
+#![expect(clippy::disallowed_methods, reason = "a bench is its own program")]
+
 #[path = "scaling/inbox.rs"]
 mod inbox;
 
@@ -28,10 +30,10 @@ use tokio::process::{Child, Command};
 const RUBRIC: &str = "name: judged\npanel: default\nprompt: |\n  {{ question }}\n  {{ context }}\n  {{ answer }}\n";
 
 /// Places of a worker.
-const CONCURRENCY: usize = 256;
+const CONCURRENCY: u32 = 256;
 
 /// What the judge takes, in milliseconds.
-const LATENCY_MS: u64 = 500;
+const LATENCY_MS: u32 = 500;
 
 /// Ticks of the kernel's clock a second, as Linux shows them to programs everywhere.
 const TICKS: f64 = 100.0;
@@ -54,7 +56,7 @@ async fn run(seconds: u64) {
     let dir = std::env::temp_dir().join(format!("assize-bench-scaling-{}", std::process::id()));
     let cluster = Cluster::start(&dir, true).await.expect("a private Postgres starts");
     let postgres = pid_of_postgres(&dir);
-    let most = CONCURRENCY as f64 * 1_000.0 / LATENCY_MS as f64;
+    let most = u64::from(CONCURRENCY) * 1_000 / u64::from(LATENCY_MS);
     println!(
         "{:>7} {:>11} {:>9} {:>20} {:>20}",
         "workers", "verdicts/s", "of bound", "worker CPU ms each", "Postgres CPU ms each"
@@ -62,11 +64,11 @@ async fn run(seconds: u64) {
     let (mut lines, mut sizes) = (Vec::new(), Value::Null);
     for workers in [1_u32, 2, 4] {
         let url = fresh_database(cluster.url(), "bench").await.expect("a database");
-        let jobs = (most * f64::from(workers) * seconds as f64) as usize;
+        let jobs = usize::try_from(most * u64::from(workers) * seconds).expect("a small number");
         let line = measure((workers, jobs), &url, &dir, postgres).await;
         let each = |key: &str| line[key].as_f64().unwrap_or_default();
         let (rate, ours, theirs) = (each("verdicts_per_second"), each("worker_ms"), each("postgres_ms"));
-        let bound = rate / (most * f64::from(workers)) * 100.0;
+        let bound = rate / (most as f64 * f64::from(workers)) * 100.0;
         println!("{workers:>7} {rate:>11.0} {bound:>7.0} % {ours:>20.3} {theirs:>20.3}");
         lines.push(line);
         sizes = bytes(&url).await;

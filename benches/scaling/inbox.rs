@@ -79,7 +79,7 @@ async fn put(store: Store, done: Arc<AtomicBool>, rate: u64) {
     let (mut n, start): (u128, _) = (0, Instant::now());
     while !done.load(Ordering::Relaxed) {
         let spans = (0..BATCH as u128).map(|s| InboxSpan {
-            trace_id: format!("{:032x}", ((n + s) / 2 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
+            trace_id: format!("{:032x}", (((n + s) >> 1) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
             span_id: format!("{:016x}", n + s),
             root_ended: true,
             complete: false,
