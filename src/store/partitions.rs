@@ -158,8 +158,8 @@ impl Store {
 
     /// Makes the partition of a day, and moves into it what the default partition has of that day.
     ///
-    /// It is filled before it is attached, and attached rather than made as a partition: that way nothing but the default partition
-    /// is locked against others.
+    /// Nobody reads or writes the table meanwhile. Without that lock who has planned before it is attached, and waits for the default
+    /// partition, does not see the rows that were moved; and an insert on its way to the default partition fails.
     ///
     /// # Errors
     /// When a statement fails for another reason than a lock; then nothing has changed.
@@ -172,7 +172,7 @@ impl Store {
         let (table, column, name) = (of.table(), of.column(), format!("{}_p{}", of.table(), from.format("%Y%m%d")));
         let bounds = (from.to_rfc3339(), until.to_rfc3339());
         let statements = [
-            format!("LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE"),
+            format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE"),
             format!("CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"),
             format!("COMMENT ON TABLE {name} IS 'Rows of {table} of {} (UTC).'", from.format("%F")),
             format!(
