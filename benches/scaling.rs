@@ -144,12 +144,19 @@ fn write_config(base: &str, dir: &Path) -> PathBuf {
     path
 }
 
-/// A trace with about 4 KB of context and 1 KB of answer, none of them alike.
+/// A trace with about 4 KB of context and 1 KB of answer, of common words in no order, so that it compresses as text does.
 fn trace(n: usize) -> Value {
-    let context = format!("Sofa {n} can be returned within 30 days of delivery. The sofa must be unused. ").repeat(54);
-    let answer = format!("You can return sofa {n} within 30 days of delivery, as long as it is unused. ").repeat(13);
+    let common: Vec<&str> = include_str!("../src/checks/grounding/common_words.txt")
+        .lines()
+        .skip(1)
+        .flat_map(str::split_whitespace)
+        .collect();
+    let words = |from: usize, count: usize| -> String {
+        let word = |at: usize| common[(n * 7_919 + at * 104_729 + at * at * 31) % common.len()];
+        (from..from + count).map(word).collect::<Vec<_>>().join(" ")
+    };
     json!({"trace_id": format!("{:032x}", n + 1), "input": format!("How long do I have to return sofa {n}?"),
-        "output": answer, "context": [{"id": "ret-002", "content": context}]})
+        "output": words(0, 130), "context": [{"id": "ret-002", "content": words(130, 520)}]})
 }
 
 /// Puts jobs into the queue, through the steps that do so in production.

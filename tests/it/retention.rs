@@ -68,9 +68,9 @@ async fn days_go_whole_bodies_first_and_what_must_outlive_them_does() {
     service.verdicts(8).await;
     assert_eq!(count(store, "SELECT count(*) FROM trace_bodies").await, 3, "bodies of today stay");
     assert_eq!(count(store, "SELECT count(*) FROM votes").await, 8);
-    let story = service.get("/api/v1/traces/old-0").await;
-    assert_eq!((&story["state"], &story["removed"]), (&"kept".into(), &true.into()), "{story}");
-    assert_eq!(story["verdicts"][0]["outcome"], "scored", "{story}");
+    let told = service.get("/api/v1/traces/old-0").await;
+    assert_eq!((&told["state"], &told["removed"]), (&"kept".into(), &true.into()), "{told}");
+    assert_eq!(told["verdicts"][0]["outcome"], "scored", "{told}");
     assert!(service.get("/api/v1/traces/new-0").await["removed"].is_null(), "only what is so is said");
 
     // A report over that time and a replay of it work without them.
