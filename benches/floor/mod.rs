@@ -75,7 +75,7 @@ async fn one_connection(
 
 /// Claims a batch and stores its verdicts; gives their number.
 async fn judge(store: &Store, now: DateTime<Utc>) -> usize {
-    let leases = store.claim(BATCH, TimeDelta::minutes(3), now).await.expect("leases");
+    let leases = store.claim(uuid::Uuid::nil(), BATCH, TimeDelta::minutes(3), now).await.expect("leases");
     let with_verdict = |lease: Lease<Job>| {
         let verdict = verdict(&lease.item, now);
         (lease, verdict)

@@ -1,7 +1,7 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `batch` hands questions over that may wait,
+//! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `alive` takes over a dead worker's jobs, `batch` hands questions over that may wait,
 //! `sessions` does of a quiet session what steps 3 and 4 do of a trace, `units` is what judges see of a span or session, `replay` judges
 //! stored traces again, `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
 //! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `runs` about judged files, `foresee`
@@ -11,6 +11,7 @@
 //! with the process.
 
 pub mod aggregate;
+pub mod alive;
 pub mod assemble;
 pub mod batch;
 pub mod calibrate;
@@ -76,6 +77,7 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     }
     life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {
+        life.spawn("alive", alive::run(Arc::clone(app), life.soft.clone()));
         life.spawn("shares", shares::run(Arc::clone(app), life.soft.clone()));
         life.spawn("batch", batch::run(Arc::clone(app), life.soft.clone()));
         claim::start(app, life);

@@ -72,7 +72,7 @@ impl JobRow {
 }
 
 impl Store {
-    /// Leases up to `max` jobs that are visible at `now`, oldest first; jobs of a replay only when there is no other.
+    /// Leases up to `max` jobs that are visible at `now` to this worker, oldest first; jobs of a replay only when there is no other.
     ///
     /// Does not wait for the disk: a lease that a crash of Postgres forgets is a job that is ready, and whoever held it can
     /// no longer settle it.
@@ -81,11 +81,12 @@ impl Store {
     /// When the statement fails; then nothing is leased.
     pub async fn claim(
         &self,
+        worker: Uuid,
         max: usize,
         lease_for: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Vec<Lease<Job>>, StoreError> {
-        let (token, until) = (Uuid::now_v7(), now + lease_for);
+        let (token, until) = (super::workers::lease_token(worker), now + lease_for);
         let most = i64::try_from(max).unwrap_or(i64::MAX);
         let fresh = sqlx::query_as!(
             JobRow,

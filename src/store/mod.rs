@@ -34,6 +34,7 @@ pub mod traces;
 pub mod verdicts;
 pub mod vote_cache;
 pub mod watch;
+pub mod workers;
 
 pub use error::StoreError;
 

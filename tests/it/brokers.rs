@@ -195,7 +195,8 @@ async fn replicas_share_the_work() {
 #[tokio::test]
 async fn fault_kill_9_of_nats_and_of_the_worker_loses_nothing_and_doubles_nothing() {
     let (mut nats, url) = (Nats::start().await, database().await);
-    let config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\nack_wait_ms = 2000\n"));
+    let mut config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\nack_wait_ms = 2000\n"));
+    config.work.dead_after_ms = 2_000;
     let mut program = Program::serve(&url, &config, "warn").await;
     let mut stored = HashSet::new();
     for round in 0..4 {
