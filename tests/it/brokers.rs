@@ -73,10 +73,11 @@ async fn messages_of_every_format_are_judged() {
     assert!(nats.publish("llm.native", &[], traces::trace("t-1", "Within 30 days.").to_string()).await);
     nats.drained().await;
     let verdicts = eventually("verdicts of all three", || async {
-        let page = service.get("/api/v1/verdicts?limit=1000").await;
-        let found = page["verdicts"].as_array()?.clone();
         let stats = service.app.store.queue_stats(chrono::Utc::now()).await.ok()?;
         let left = stats.inbox_spans + stats.open_traces + stats.ready + stats.delayed + stats.leased;
+        // Read after the counts: what was judged in between would be missing.
+        let page = service.get("/api/v1/verdicts?limit=1000").await;
+        let found = page["verdicts"].as_array()?.clone();
         (found.iter().any(|v| v["trace_id"] == "t-1") && left == 0).then_some(found)
     })
     .await;

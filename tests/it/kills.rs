@@ -198,7 +198,7 @@ async fn holds(store: &Store, verdicts: &[Verdict], world: &World) {
 #[tokio::test]
 async fn a_dead_workers_jobs_are_free_long_before_their_leases_end_and_a_slow_workers_are_not() {
     // No more than a judge that has not answered yet is asked at the same time.
-    const JOBS: usize = 6;
+    const JOBS: usize = 3;
     let url = database().await;
     let (sim, judges) = sim(Faults { hang_rate: 1.0, ..Faults::default() }).await;
     let mut config = config(&[JUDGED]);
