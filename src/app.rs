@@ -24,7 +24,7 @@ use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use tokio::sync::Notify;
 
 /// What judging needs, with or without a database.
@@ -95,6 +95,8 @@ pub struct App {
     pub step: ArcSwap<Step>,
     /// This process, among the workers: they share limits, and take over a dead one's jobs.
     pub worker: uuid::Uuid,
+    /// Rounds of the watch that this process has finished: what was counted in one has been looked at when it is over.
+    pub watch_rounds: AtomicU64,
     /// Whether other workers know of this one: before that it claims nothing, since nobody would take its jobs over.
     pub signed_on: AtomicBool,
 }
@@ -249,6 +251,7 @@ impl App {
             versions_seen: std::sync::Mutex::default(),
             step: ArcSwap::default(),
             worker: uuid::Uuid::new_v4(),
+            watch_rounds: AtomicU64::new(0),
             signed_on: AtomicBool::new(false),
         };
         let catalog = app.bench.rubrics.load_full();

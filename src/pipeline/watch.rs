@@ -21,6 +21,7 @@ use crate::store::watch::Cursor;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +70,9 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut watcher = Watcher::default();
     while !stop.is_cancelled() {
         match watcher.tick(&app).await {
-            Ok(_) => {}
+            Ok(watched) => {
+                app.watch_rounds.fetch_add(u64::from(watched), Ordering::Relaxed);
+            }
             Err(error) => {
                 // What was counted since the last store is counted again from the database.
                 watcher = Watcher::default();
