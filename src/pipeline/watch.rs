@@ -70,8 +70,8 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut watcher = Watcher::default();
     while !stop.is_cancelled() {
         match watcher.tick(&app).await {
-            Ok(watched) => {
-                app.watch_rounds.fetch_add(u64::from(watched), Ordering::Relaxed);
+            Ok(looked) => {
+                app.watch_rounds.fetch_add(u64::from(looked), Ordering::Relaxed);
             }
             Err(error) => {
                 // What was counted since the last store is counted again from the database.
