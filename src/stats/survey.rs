@@ -13,6 +13,10 @@ use crate::stats::refusal::{Refusal, at_least, hold_size, same_length, share};
 use serde::Serialize;
 use std::collections::HashMap;
 
+mod counted;
+
+pub use counted::{Counted, change_counted, mean_counted};
+
 /// Rarer outcomes than this many effective ones get Wilson's interval: the normal one is too short there.
 const OUTCOMES_MIN: f64 = 10.0;
 
