@@ -7,6 +7,7 @@
 mod alerts;
 mod ambient;
 mod budgets;
+mod canaries;
 mod database;
 mod datadog;
 mod ingest;
