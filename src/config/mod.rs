@@ -18,6 +18,7 @@ mod rubric_names;
 mod sampling;
 mod server;
 mod sources;
+mod template;
 mod watch;
 mod work;
 

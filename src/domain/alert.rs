@@ -7,6 +7,7 @@
 
 pub mod incident;
 pub mod notice;
+pub mod sample;
 pub mod text;
 
 use super::deployment::Deployment;
