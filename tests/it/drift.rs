@@ -96,6 +96,20 @@ impl Rig {
         })
         .await
     }
+
+    /// Lets time pass until judge a is taken as it is.
+    async fn rebased(&self) {
+        eventually("it is the new normal", || async {
+            self.clock.advance(TimeDelta::seconds(61));
+            let rebased: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM drift_runs WHERE judges #>> '{a,rebased}' = 'true'")
+                    .fetch_one(self.store().pool())
+                    .await
+                    .ok()?;
+            (rebased > 0).then_some(())
+        })
+        .await;
+    }
 }
 
 fn judge<'a>(row: &'a Row, name: &str) -> &'a JudgeCompared {
@@ -170,16 +184,7 @@ async fn a_judge_that_became_stricter_is_told_apart_from_the_application() {
     let app = &rig.service.app;
     rig.store().resolve(alert.id, by, &app.bench.config.alerts, rig.clock.now()).await.expect("it can be closed");
     rig.clock.advance(TimeDelta::hours(2));
-    eventually("it is the new normal", || async {
-        rig.clock.advance(TimeDelta::seconds(61));
-        let rebased: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM drift_runs WHERE judges #>> '{a,rebased}' = 'true'")
-                .fetch_one(rig.store().pool())
-                .await
-                .ok()?;
-        (rebased > 0).then_some(())
-    })
-    .await;
+    rig.rebased().await;
     rig.clock.advance(TimeDelta::hours(25));
     eventually("it is compared with what it said then", || async {
         rig.clock.advance(TimeDelta::seconds(61));
