@@ -111,6 +111,7 @@ fn job(trace_id: &str, now: DateTime<Utc>) -> Job {
         trace_id: trace_id.to_owned(),
         unit: assize::domain::unit::Unit::Trace,
         replay: false,
+        canary: false,
         rubric: "answered".into(),
         rubric_version: "sha256:000000000000".into(),
         inclusion_probability: 1.0,

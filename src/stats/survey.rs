@@ -6,7 +6,10 @@
 //! known before the verdict, such as feature and version, and N_s counts every trace received. The way not taken: Hájek
 //! over all, which is as unbiased but wider.
 
+mod counted;
 mod rate;
+
+pub use counted::{Counted, change_counted, mean_counted};
 
 use crate::stats::estimate::{Estimate, Interval, Level};
 use crate::stats::hajek::{Target, checked, kish};
@@ -193,7 +196,11 @@ impl Linear {
         };
         let estimate = Estimate { value: self.value, standard_error: variance.sqrt() };
         let is_rate = self.parts.iter().all(|part| (0.0..=1.0).contains(&part.y));
-        let cells = if clusters.is_none() && is_rate { rate::cells(&self.parts, target) } else { Vec::new() };
+        let cells = if clusters.is_none() && is_rate {
+            rate::cells(self.parts.iter().map(|part| (*part, 1.0)), target)
+        } else {
+            Vec::new()
+        };
         Ok(Survey { estimate, n: self.parts.len(), n_eff, clusters, collapsed: self.collapsed, n_interval, cells })
     }
 

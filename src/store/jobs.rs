@@ -45,6 +45,7 @@ struct JobRow {
     session_id: Option<Uuid>,
     session_ordinal: Option<i32>,
     replay: bool,
+    canary: bool,
 }
 
 impl JobRow {
@@ -60,6 +61,7 @@ impl JobRow {
             trace_id: self.trace_id,
             unit,
             replay: self.replay,
+            canary: self.canary,
             rubric: Arc::from(self.rubric),
             rubric_version: Arc::from(self.rubric_version),
             inclusion_probability: self.inclusion_probability,
@@ -95,7 +97,8 @@ impl Store {
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
              FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
-                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay,
+                       j.canary",
             now,
             most,
             until,
@@ -127,7 +130,8 @@ impl Store {
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
              FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
-                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay,
+                       j.canary",
             now,
             most,
             until,

@@ -11,6 +11,7 @@ pub mod budget_spend;
 pub mod cluster;
 mod columns;
 pub mod deployments;
+pub mod drift;
 pub mod endpoint_traits;
 mod error;
 pub mod inbox;

@@ -85,16 +85,17 @@ impl Sums {
     }
 }
 
-/// The cells of a sample of scores in [0,1].
-pub(super) fn cells(parts: &[Part], target: Target) -> Vec<Cell> {
+/// The cells of a sample of scores in [0,1], each item with how many there are of it.
+pub(super) fn cells(parts: impl Iterator<Item = (Part, f64)>, target: Target) -> Vec<Cell> {
     let mut all: BTreeMap<(usize, i32), Sums> = BTreeMap::new();
-    for part in parts {
+    for (part, count) in parts {
         let sums = all.entry((part.group, part.class())).or_default();
-        sums.weight += part.weight;
-        sums.y += part.weight * part.y;
-        sums.y_squared += part.weight * part.y * part.y;
-        sums.squares += part.weight * part.weight;
-        sums.counted_squares += target.share(part.pi) * part.weight * part.weight;
+        let weight = count * part.weight;
+        sums.weight += weight;
+        sums.y += weight * part.y;
+        sums.y_squared += weight * part.y * part.y;
+        sums.squares += weight * part.weight;
+        sums.counted_squares += target.share(part.pi) * weight * part.weight;
         sums.group_mean = part.mean;
     }
     all.values().map(Sums::cell).collect()
