@@ -1,8 +1,9 @@
 //! Words with a part in the grammar of support: words without content, negations, quantifiers, numbers, opposites.
 //!
-//! Asked by [`super::token`] for each word. Its rule: a word is known by its hash, in one probe.
+//! Asked by [`super::token`] for each word. Its rule: a word is known by its hash, in one probe without a branch.
 
 use super::token::Packed;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// What the lexicon says of a word: some bits and a small number.
@@ -111,29 +112,51 @@ const NUMBERS: &[(u16, &str)] = &[
     (21, "ninety"),
 ];
 
-const SLOTS: usize = 2048;
+/// Slots of the words and turns of their groups; powers of two.
+const SLOTS: usize = 1 << 10;
+const GROUPS: usize = 1 << 8;
 
-/// The words above by their hash.
-pub struct Lexicon(Box<[(u32, u16); SLOTS]>);
+/// The words above by their hash. Words of one group share a turn that was chosen so that each has a slot for itself: a look-up is
+/// two loads and never branches.
+pub struct Lexicon {
+    turns: [u32; GROUPS],
+    slots: [(u32, u16); SLOTS],
+}
 
-static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
-    let mut table = Box::new([(0_u32, 0_u16); SLOTS]);
-    let mut add = |word: &str, bits: u16| {
-        let hash = Packed::of(word).hash();
-        let mut slot = hash as usize % SLOTS;
-        while table[slot].0 != 0 && table[slot].0 != hash {
-            slot = (slot + 1) % SLOTS;
-        }
-        table[slot] = (hash, table[slot].1 | bits);
-    };
-    for (bits, words) in LISTS {
-        words.split_whitespace().for_each(|word| add(word, *bits));
+static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
+    let mut words: BTreeMap<u32, u16> = BTreeMap::new();
+    for (bits, list) in LISTS {
+        list.split_whitespace().for_each(|word| *words.entry(Packed::of(word).hash()).or_default() |= bits);
     }
     for (value, word) in NUMBERS {
-        add(word, value << 8);
+        *words.entry(Packed::of(word).hash()).or_default() |= value << 8;
     }
-    Lexicon(table)
+    let mut groups: Vec<Vec<(u32, u16)>> = vec![Vec::new(); GROUPS];
+    words.into_iter().for_each(|(hash, bits)| groups[group(hash)].push((hash, bits)));
+    let mut order: Vec<usize> = (0..GROUPS).collect();
+    // Large groups first, while there is room.
+    order.sort_by_key(|n| std::cmp::Reverse(groups[*n].len()));
+    let mut lexicon = Box::new(Lexicon { turns: [0; GROUPS], slots: [(0, 0); SLOTS] });
+    for n in order {
+        let turn = (0..TURNS_MAX).find(|turn| lexicon.takes(&groups[n], *turn));
+        lexicon.turns[n] = turn.expect("the slots are twice as many as the words");
+    }
+    lexicon
 });
+
+/// Turns that are tried for a group.
+const TURNS_MAX: u32 = 1 << 16;
+
+/// The group of a hash; its lowest bit is always set.
+#[inline]
+fn group(hash: u32) -> usize {
+    (hash >> 1) as usize % GROUPS
+}
+
+#[inline]
+fn slot(hash: u32, turn: u32) -> usize {
+    ((hash ^ turn.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) >> (u32::BITS - SLOTS.trailing_zeros())) as usize
+}
 
 impl Lexicon {
     /// Made at its first use.
@@ -141,17 +164,24 @@ impl Lexicon {
         &LEXICON
     }
 
+    /// Puts a group into its slots by a turn, if they are free.
+    fn takes(&mut self, group: &[(u32, u16)], turn: u32) -> bool {
+        for (n, (hash, bits)) in group.iter().enumerate() {
+            let free = &mut self.slots[slot(*hash, turn)];
+            if free.0 != 0 {
+                group[..n].iter().for_each(|(hash, _)| self.slots[slot(*hash, turn)] = (0, 0));
+                return false;
+            }
+            *free = (*hash, *bits);
+        }
+        true
+    }
+
     /// What is known of the word with this hash.
     #[inline]
     pub fn word(&self, hash: u32) -> Word {
-        let mut slot = hash as usize % SLOTS;
-        loop {
-            match self.0[slot] {
-                (found, bits) if found == hash => return Word(bits),
-                (0, _) => return Word(0),
-                _ => slot = (slot + 1) % SLOTS,
-            }
-        }
+        let (found, bits) = self.slots[slot(hash, self.turns[group(hash)])];
+        Word(if found == hash { bits } else { 0 })
     }
 }
 
