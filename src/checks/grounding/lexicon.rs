@@ -2,6 +2,8 @@
 //!
 //! Asked by [`super::token`] for each word. Its rule: a word is known by its hash, in one probe without a branch.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts of a word are taken on purpose")]
+
 use super::token::Packed;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -112,16 +114,13 @@ const NUMBERS: &[(u16, &str)] = &[
     (21, "ninety"),
 ];
 
-/// Slots of the words and turns of their groups; powers of two.
+/// Slots of the words: a power of two, and more than twice as many as there are.
 const SLOTS: usize = 1 << 10;
-const GROUPS: usize = 1 << 8;
 
-/// The words above by their hash. Words of one group share a turn that was chosen so that each has a slot for itself: a look-up is
-/// two loads and never branches.
-pub struct Lexicon {
-    turns: [u32; GROUPS],
-    slots: [(u32, u16); SLOTS],
-}
+/// The words above, each in one of the two slots that its hash names (cuckoo hashing; Pagh and Rodler, 2001): a look-up is two loads that
+/// do not wait for one another, and no branch, since words of grammar stand among others in any order. A slot is the
+/// hash above 32 bits of what is known.
+pub struct Lexicon([u64; SLOTS]);
 
 static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
     let mut words: BTreeMap<u32, u16> = BTreeMap::new();
@@ -131,31 +130,15 @@ static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
     for (value, word) in NUMBERS {
         *words.entry(Packed::of(word).hash()).or_default() |= value << 8;
     }
-    let mut groups: Vec<Vec<(u32, u16)>> = vec![Vec::new(); GROUPS];
-    words.into_iter().for_each(|(hash, bits)| groups[group(hash)].push((hash, bits)));
-    let mut order: Vec<usize> = (0..GROUPS).collect();
-    // Large groups first, while there is room.
-    order.sort_by_key(|n| std::cmp::Reverse(groups[*n].len()));
-    let mut lexicon = Box::new(Lexicon { turns: [0; GROUPS], slots: [(0, 0); SLOTS] });
-    for n in order {
-        let turn = (0..TURNS_MAX).find(|turn| lexicon.takes(&groups[n], *turn));
-        lexicon.turns[n] = turn.expect("the slots are twice as many as the words");
-    }
+    let mut lexicon = Box::new(Lexicon([0; SLOTS]));
+    words.into_iter().for_each(|(hash, bits)| lexicon.put(hash, bits));
     lexicon
 });
 
-/// Turns that are tried for a group.
-const TURNS_MAX: u32 = 1 << 16;
-
-/// The group of a hash; its lowest bit is always set.
+/// The two slots of a hash; its lowest bit is always set.
 #[inline]
-fn group(hash: u32) -> usize {
-    (hash >> 1) as usize % GROUPS
-}
-
-#[inline]
-fn slot(hash: u32, turn: u32) -> usize {
-    ((hash ^ turn.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) >> (u32::BITS - SLOTS.trailing_zeros())) as usize
+fn places(hash: u32) -> [usize; 2] {
+    [hash >> 1, hash >> 11].map(|bits| bits as usize % SLOTS)
 }
 
 impl Lexicon {
@@ -164,25 +147,27 @@ impl Lexicon {
         &LEXICON
     }
 
-    /// Puts a group into its slots by a turn, if they are free.
-    fn takes(&mut self, group: &[(u32, u16)], turn: u32) -> bool {
-        for (n, (hash, bits)) in group.iter().enumerate() {
-            let free = &mut self.slots[slot(*hash, turn)];
-            if free.0 != 0 {
-                group[..n].iter().for_each(|(hash, _)| self.slots[slot(*hash, turn)] = (0, 0));
-                return false;
+    /// Puts a word into one of its slots; whatever is there moves to its other one.
+    fn put(&mut self, hash: u32, bits: u16) {
+        let (mut entry, mut place) = (u64::from(hash) << 32 | u64::from(bits), places(hash)[0]);
+        for _ in 0..SLOTS {
+            entry = std::mem::replace(&mut self.0[place], entry);
+            if entry == 0 {
+                return;
             }
-            *free = (*hash, *bits);
+            let [one, other] = places((entry >> 32) as u32);
+            place = if place == one { other } else { one };
         }
-        true
+        panic!("a fixed list of words has no place in a table that is twice as long");
     }
 
     /// What is known of the word with this hash.
     #[inline]
     pub fn word(&self, hash: u32) -> Word {
-        let (found, bits) = self.slots[slot(hash, self.turns[group(hash)])];
-        // A select would become a branch, and words of grammar stand among others in any order.
-        Word(bits & u16::from(found == hash).wrapping_neg())
+        // Small in the slot that is its own, and in no other.
+        let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
+        let known = one.min(other);
+        Word(if known > u64::from(u16::MAX) { 0 } else { known as u16 })
     }
 }
 
