@@ -131,7 +131,9 @@ static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
         *words.entry(Packed::of(word).hash()).or_default() |= value << 8;
     }
     let mut lexicon = Box::new(Lexicon([0; SLOTS]));
-    words.into_iter().for_each(|(hash, bits)| lexicon.put(hash, bits));
+    for (hash, bits) in words {
+        lexicon.put(hash, bits);
+    }
     lexicon
 });
 
@@ -203,5 +205,24 @@ pub(super) fn is_common(stem: u32) -> bool {
             0 => return false,
             _ => slot = (slot + 1) % COMMON_SLOTS,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_known_by_all_its_lists() {
+        let know = |word: &str| Lexicon::get().word(Packed::of(word).hash());
+        for (bits, words) in LISTS {
+            for word in words.split_whitespace() {
+                assert_eq!(know(word).0 & bits, *bits, "{word}");
+            }
+        }
+        for (value, word) in NUMBERS {
+            assert_eq!(know(word).number().is_some(), *value > 0, "{word}");
+        }
+        assert_eq!((know("sofa"), Lexicon::get().word(1)), (Word::default(), Word::default()));
     }
 }
