@@ -164,9 +164,9 @@ struct Outside {
 
 /// Every message that a judge may get about the trace, corrections included.
 fn messages(rubric: &Rubric, trace: &Trace) -> Vec<Outside> {
-    let inputs = prompt::inputs(trace);
-    let marks = prompt::marks(rubric, &inputs, "a key");
     let template = Template::new(rubric).expect("the prompt parses");
+    let inputs = template.inputs(trace, false);
+    let marks = prompt::marks(rubric, &inputs, "a key");
     let plain = prompt::request(&template, rubric, &inputs, &marks, usize::MAX).expect("it can be rendered");
     let guessed = outside(&plain.messages[1].1.replace(&marks.nonce, "0123456789abcdef"), &marks.nonce);
     assert!(inputs.values().all(|text| guessed.contains(text)), "a fence with another nonce is none, so this can fail");

@@ -60,15 +60,20 @@ impl Figure {
         Self { what: what.into(), found, low, high }
     }
 
+    /// A figure that must reach the goal.
+    pub fn at_least(what: impl Into<String>, found: f64, low: f64) -> Self {
+        Self { what: what.into(), found, low, high: f64::INFINITY }
+    }
+
     fn met(&self) -> bool {
         (self.low..=self.high).contains(&self.found)
     }
 
     fn print(&self) {
-        let goal = if self.low.is_finite() {
-            format!("{} to {}", self.low, self.high)
-        } else {
-            format!("at most {}", self.high)
+        let goal = match (self.low.is_finite(), self.high.is_finite()) {
+            (true, true) => format!("{} to {}", self.low, self.high),
+            (true, false) => format!("at least {}", self.low),
+            _ => format!("at most {}", self.high),
         };
         let met = if self.met() { "met" } else { "NOT met" };
         println!("{:<66} {:>10.3}  {goal:<14} {met}", self.what, self.found);

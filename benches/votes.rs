@@ -216,6 +216,7 @@ fn verdict(rubric: &Rubric, votes: Vec<Vote>, stopped: Option<Stopped>, known: &
         trace_id: String::new(),
         unit: assize::domain::unit::Unit::Trace,
         replay: false,
+        canary: false,
         rubric: rubric.name.as_str().into(),
         rubric_version: rubric.version.as_str().into(),
         inclusion_probability: 1.0,

@@ -24,7 +24,7 @@ use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use tokio::sync::Notify;
 
 /// What judging needs, with or without a database.
@@ -93,8 +93,12 @@ pub struct App {
     pub versions_seen: std::sync::Mutex<HashSet<uuid::Uuid>>,
     /// The step of sampling that was last used.
     pub step: ArcSwap<Step>,
-    /// This process, among the workers that share limits.
+    /// This process, among the workers: they share limits, and take over a dead one's jobs.
     pub worker: uuid::Uuid,
+    /// Rounds of the watch that this process has finished: what was counted in one has been looked at when it is over.
+    pub watch_rounds: AtomicU64,
+    /// Whether other workers know of this one: before that it claims nothing, since nobody would take its jobs over.
+    pub signed_on: AtomicBool,
 }
 
 /// Why there is no App.
@@ -246,7 +250,9 @@ impl App {
             queue_paused: AtomicBool::new(false),
             versions_seen: std::sync::Mutex::default(),
             step: ArcSwap::default(),
-            worker: uuid::Uuid::now_v7(),
+            worker: uuid::Uuid::new_v4(),
+            watch_rounds: AtomicU64::new(0),
+            signed_on: AtomicBool::new(false),
         };
         let catalog = app.bench.rubrics.load_full();
         let active: Vec<_> = catalog.active().iter().map(AsRef::as_ref).collect();

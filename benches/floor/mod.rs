@@ -75,7 +75,7 @@ async fn one_connection(
 
 /// Claims a batch and stores its verdicts; gives their number.
 async fn judge(store: &Store, now: DateTime<Utc>) -> usize {
-    let leases = store.claim(BATCH, TimeDelta::minutes(3), now).await.expect("leases");
+    let leases = store.claim(uuid::Uuid::nil(), BATCH, TimeDelta::minutes(3), now).await.expect("leases");
     let with_verdict = |lease: Lease<Job>| {
         let verdict = verdict(&lease.item, now);
         (lease, verdict)
@@ -111,6 +111,7 @@ fn job(trace_id: &str, now: DateTime<Utc>) -> Job {
         trace_id: trace_id.to_owned(),
         unit: assize::domain::unit::Unit::Trace,
         replay: false,
+        canary: false,
         rubric: "answered".into(),
         rubric_version: "sha256:000000000000".into(),
         inclusion_probability: 1.0,

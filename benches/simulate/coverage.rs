@@ -1,12 +1,14 @@
 //! How often the 95 % interval of a day's mean covers the truth, when sampling rates follow the traffic and bad hours are busy.
 //!
 //! Used by `benches/simulate.rs`. Three features, one of which has bursts of fifty times its traffic that fail more; every minute
-//! each feature's rate is set from the traffic of the minutes before. Its rule: `stats::hajek` as reports use it. The way not
+//! each feature's rate is set from the traffic of the minutes before. Its rule: `stats::survey` as reports use it. The way not
 //! taken: rates that do not depend on the traffic, where even the plain mean is right.
 
 use crate::Figure;
 use crate::draws::poisson;
-use assize::stats::hajek;
+use assize::stats::estimate::Level;
+use assize::stats::hajek::Target;
+use assize::stats::survey::{self, Stratum};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -54,8 +56,10 @@ pub fn figures(runs: usize) -> Vec<Figure> {
     let of = |bursts: bool| {
         let covered = (0..runs).into_par_iter().filter(|run| {
             let Day { sampled, truth } = day(4_000_000 + *run as u64, bursts);
-            let estimate = hajek::mean(&sampled).expect("something was sampled");
-            (estimate.value - truth).abs() <= 1.96 * estimate.standard_error
+            let stratum =
+                Stratum { size: sampled.iter().map(|(_, pi)| 1.0 / pi).sum(), items: &sampled, clusters: None };
+            let survey = survey::mean(&[stratum], Target::Population).expect("something was sampled");
+            survey.rate_interval(Level::P95).expect("a rate").contains(truth)
         });
         covered.count() as f64 / runs as f64
     };

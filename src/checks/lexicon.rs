@@ -89,7 +89,7 @@ impl Lexicon {
         for block in blocks(bytes) {
             let inner = block.mask(alphanumeric);
             let graphic = block.mask(|b| u8::from(b.wrapping_sub(0x21) < 0x5f));
-            let high = block.mask(|b| u8::from(b >= 0xc0));
+            let high = if block.bytes.is_ascii() { 0 } else { block.mask(|b| u8::from(b >= 0xc0)) };
             let begins = (high | graphic & !(inner << 1 | inside)) & block.real;
             inside = inner >> 63;
             for bit in bits(begins) {

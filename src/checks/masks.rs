@@ -48,6 +48,22 @@ impl Block {
     }
 }
 
+/// The bits of a class for a whole text, and a word of none behind them.
+pub(super) fn masks(text: &[u8], class: impl Fn(u8) -> u8) -> Vec<u64> {
+    let mut all = Vec::with_capacity(text.len() / BLOCK + 2);
+    all.extend(blocks(text).map(|block| block.mask(&class) & block.real));
+    all.push(0);
+    all
+}
+
+/// How many bits are set in a row from a place on; 64 stands for more too.
+#[inline]
+pub(super) fn run(masks: &[u64], at: usize) -> usize {
+    let [low, high] = [at / BLOCK, at / BLOCK + 1].map(|n| masks.get(n).copied().unwrap_or_default());
+    let ahead = low >> (at % BLOCK) | high << 1 << (BLOCK - 1 - at % BLOCK);
+    (!ahead).trailing_zeros() as usize
+}
+
 /// 1 for letters and digits of ASCII.
 #[inline]
 pub(super) fn alphanumeric(byte: u8) -> u8 {
@@ -79,5 +95,17 @@ mod tests {
         let expected: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_alphanumeric()).collect();
         assert_eq!(found, expected);
         assert_eq!(blocks(b"").count(), 0);
+    }
+
+    #[test]
+    fn a_run_ends_where_the_class_does() {
+        for length in [0, 1, 17, 63, 64, 65, 200] {
+            let text = [&b"-".repeat(40)[..], &b"a".repeat(length), b".b"].concat();
+            let inner = masks(&text, alphanumeric);
+            for at in 40..40 + length {
+                assert_eq!(run(&inner, at), (40 + length - at).min(64), "{length} {at}");
+            }
+            assert_eq!((run(&inner, 0), run(&inner, text.len() - 1), run(&inner, text.len())), (0, 1, 0));
+        }
     }
 }

@@ -236,6 +236,7 @@ fn example(now: DateTime<Utc>) -> Alert {
         examples: Vec::new(),
         deploys: Vec::new(),
         runbook: Some("nothing: this only tries the channel".to_owned()),
+        canaries: None,
     };
     Alert {
         id: Uuid::now_v7(),

@@ -23,9 +23,10 @@ impl Database {
     pub async fn open(config: &Config, fresh: Option<&str>) -> anyhow::Result<Self> {
         let (url, cluster) = address(config).await?;
         let is_shared = config.database.url.is_none() && cluster.is_none();
-        let url = match fresh {
-            Some(name) => cluster::fresh_database(&url, name).await?,
-            None => url,
+        let url = match (fresh, &config.database.name) {
+            (Some(name), _) => cluster::fresh_database(&url, name).await?,
+            (None, Some(name)) => cluster::with_database(&url, name),
+            (None, None) => url,
         };
         let acquire = Duration::from_millis(config.database.acquire_ms_max);
         match Store::connect(&url, config.database.connections_max, acquire).await {

@@ -126,6 +126,7 @@ async fn database(config: &Config, findings: &mut Findings) {
                 Err(error) => findings.say("tables", false, error.to_string()),
             }
             judging(&database, findings).await;
+            watch(&database, findings).await;
             notices(config, &database, findings).await;
             sources::parked(&database, findings).await;
             storage::partitions(&config.retention, &database, findings).await;
@@ -191,6 +192,25 @@ async fn judging(database: &Database, findings: &mut Findings) {
         let (usd, tokens, period) = (row.amount.usd, row.amount.tokens, row.period.as_str());
         let text = format!("{usd:.4} USD and {tokens:.0} tokens spent or reserved this {period}");
         findings.say(format!("budget {}{whom}", row.budget), true, text);
+    }
+}
+
+/// Verdicts may wait so long to be watched before that is trouble.
+const WATCH_LAG_MAX: TimeDelta = TimeDelta::minutes(10);
+
+/// Whether somebody watches, and keeps up.
+async fn watch(database: &Database, findings: &mut Findings) {
+    let now = SystemClock.now();
+    let lag = match database.store.unwatched_since().await {
+        Ok(since) => since.map_or(TimeDelta::zero(), |at| now - at),
+        Err(error) => return findings.say("watch", false, error.to_string()),
+    };
+    if lag > WATCH_LAG_MAX {
+        let remedy = "no alert can be raised for it; a process with the role `watch` must run: see its log";
+        let text = format!("the oldest verdict that nobody has watched is {} minutes old; {remedy}", lag.num_minutes());
+        findings.say("watch", false, text);
+    } else {
+        findings.say("watch", true, format!("{} s behind", lag.num_seconds().max(0)));
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         hide_limits: args.hide_limits,
         unusable: args.unusable,
         refuse: args.refuse,
+        ..Faults::default()
     });
     let address = args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], args.port)));
     let listener = TcpListener::bind(address).await.map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}"))?;

@@ -302,11 +302,7 @@ impl Channel {
             }
         }
         if let Some(template) = &self.template {
-            minijinja::Environment::new()
-                .render_str(template, ())
-                .map(drop)
-                .or_else(|e| if e.kind() == minijinja::ErrorKind::SyntaxError { Err(e) } else { Ok(()) })
-                .map_err(|e| ("template", format!("is no minijinja template: {e}")))?;
+            super::template::check(template).map_err(|problem| ("template", problem))?;
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ pub struct Database {
     /// `postgres://user:password@host/database`; `DATABASE_URL` wins over it. None = a private cluster.
     #[serde(skip_serializing)]
     pub url: Option<SecretString>,
+    /// Another database on that server, or in the private cluster, than the one in the address: `assize_demo` is the demo's.
+    pub name: Option<String>,
     /// Whether `serve` brings the tables up to date at start.
     pub migrate: bool,
     /// Most connections of this process.
@@ -28,6 +30,7 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             url: None,
+            name: None,
             migrate: true,
             connections_max: 10,
             acquire_ms_max: 10_000,
@@ -45,6 +48,12 @@ impl Database {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("database.connections_max", self.connections_max.into())?;
+        let is_plain = |name: &String| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        };
+        if self.name.as_ref().is_some_and(|name| !is_plain(name)) {
+            return Err(ConfigError::invalid("database.name", "must be letters, digits, _ and -"));
+        }
         if let Some(url) = &self.url {
             let text = url.expose_secret();
             if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {

@@ -7,6 +7,7 @@
 mod alerts;
 mod ambient;
 mod budgets;
+mod canaries;
 mod database;
 mod datadog;
 mod ingest;
@@ -17,6 +18,7 @@ mod rubric_names;
 mod sampling;
 mod server;
 mod sources;
+mod template;
 mod watch;
 mod work;
 

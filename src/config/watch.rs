@@ -4,6 +4,7 @@
 //! not taken: a threshold for each stream as the only means, which has to be tuned for every one of them.
 
 use super::ConfigError;
+use super::canaries::Canaries;
 use crate::domain::alert::{Measure, Severity};
 use crate::domain::policy::Patterns;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Watch {
     pub streams_max: usize,
     /// Plain thresholds.
     pub rules: Vec<Rule>,
+    /// Judging again what was judged, to see whether a judge has moved.
+    pub canaries: Canaries,
 }
 
 impl Default for Watch {
@@ -51,6 +54,7 @@ impl Default for Watch {
                 n_min: 20,
                 ..Rule::default()
             }],
+            canaries: Canaries::default(),
         }
     }
 }
@@ -123,6 +127,7 @@ impl Watch {
         if !(self.version_alpha > 0.0 && self.version_alpha < 1.0) {
             return invalid("version_alpha", "it must be above 0 and below 1, such as 0.05".to_owned());
         }
+        self.canaries.check()?;
         for rule in &self.rules {
             let key = format!("rules[{}]", rule.name);
             if rule.name.trim().is_empty() {

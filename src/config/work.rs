@@ -12,10 +12,12 @@ use std::collections::BTreeMap;
 pub struct Work {
     /// Jobs evaluated at the same time.
     pub concurrency: usize,
-    /// How long a claimed job is ours, in milliseconds; after a crash others take it when this is over.
+    /// How long a claimed job is ours, in milliseconds.
     pub lease_ms: u64,
     /// Kept back from the lease for storing the verdict and for skewed clocks, in milliseconds.
     pub lease_margin_ms: u64,
+    /// Silence of a worker after which others take its jobs, in milliseconds.
+    pub dead_after_ms: u64,
     /// Attempts until a job whose judges keep failing ends as `judge_error`.
     pub attempts_max: u32,
     /// Attempts for which the whole panel is waited for; after them a quorum is enough.
@@ -56,6 +58,7 @@ impl Default for Work {
             concurrency: 256,
             lease_ms: 420_000,
             lease_margin_ms: 10_000,
+            dead_after_ms: 30_000,
             attempts_max: 12,
             full_panel_attempts: 4,
             full_panel_seconds: 900,
@@ -84,6 +87,9 @@ impl Work {
         at_least_one("work.record_batch_max", self.record_batch_max as u64)?;
         at_least_one("work.poll_ms", self.poll_ms)?;
         at_least_one("work.batch_poll_ms", self.batch_poll_ms)?;
+        if self.dead_after_ms < 1_000 {
+            return Err(ConfigError::invalid("work.dead_after_ms", "must be at least 1000"));
+        }
         if self.lease_ms <= self.lease_margin_ms {
             return Err(ConfigError::invalid("work.lease_ms", "must be greater than work.lease_margin_ms"));
         }

@@ -7,9 +7,11 @@
 
 pub mod incident;
 pub mod notice;
+pub mod sample;
 pub mod text;
 
 use super::deployment::Deployment;
+use super::drift::Canaries;
 use super::ids::short_hash;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,7 @@ pub enum Kind {
     Rate,
     /// What was kept does not fit the rates that were configured.
     SamplingMismatch,
-    /// A judge gives other verdicts than it did on the same labelled traces.
+    /// A judge gives other verdicts than it did on the same traces.
     JudgeDrift,
 }
 
@@ -60,7 +62,7 @@ impl Kind {
             Self::NoData => "no data",
             Self::Rate => "watched rate",
             Self::SamplingMismatch => "check of the sampling",
-            Self::JudgeDrift => "labelled traces judged again",
+            Self::JudgeDrift => "stored traces judged again",
         }
     }
 }
@@ -275,6 +277,9 @@ pub struct Finding {
     /// What to do: the rubric's `runbook`.
     #[serde(default)]
     pub runbook: Option<String>,
+    /// What the rubric's judges say now of stored traces, where that was asked since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries: Option<Canaries>,
 }
 
 impl Finding {
@@ -364,6 +369,7 @@ pub(crate) mod tests {
             }],
             deploys: Vec::new(),
             runbook: Some("https://runbooks.example/faithfulness".to_owned()),
+            canaries: None,
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Job {
     pub unit: Unit,
     /// Whether it is judged once more beside what was judged live; then nobody waits for it, and no sink hears of it.
     pub replay: bool,
+    /// Whether the replay asks if judges still say the same: no vote of it comes from the cache or goes into it.
+    pub canary: bool,
     /// The rubric's name.
     pub rubric: Arc<str>,
     /// The rubric's version when the trace was kept.

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod clock;
 pub mod deployment;
 pub mod dimension;
+pub mod drift;
 pub mod event;
 pub mod ids;
 pub mod job;

@@ -129,6 +129,18 @@ pub fn replay_id(live: Uuid) -> Uuid {
     named(&["replay", &live.to_string()])
 }
 
+/// Id of the job that judges the unit of a live verdict again in a run of drift canaries.
+#[must_use]
+pub fn canary_id(run: Uuid, verdict: Uuid) -> Uuid {
+    named(&["canary", &run.to_string(), &verdict.to_string()])
+}
+
+/// Id of a rubric version's run of drift canaries.
+#[must_use]
+pub fn drift_run_id(rubric: &str, version: &str, number: i32) -> Uuid {
+    named(&["drift run", rubric, version, &number.to_string()])
+}
+
 /// A computed id; each part is hashed with its length, so that parts cannot run into each other.
 fn named(parts: &[&str]) -> Uuid {
     let bytes: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();

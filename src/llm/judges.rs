@@ -187,6 +187,17 @@ impl JudgeHandle {
         endpoint(&self.config)
     }
 
+    /// What a vote of it depends on, besides the question: endpoint, model and parameters.
+    #[must_use]
+    pub fn parameters(&self) -> serde_json::Value {
+        let config = &self.config;
+        serde_json::json!({
+            "endpoint": self.endpoint(), "model": config.model, "temperature": config.temperature, "top_p": config.top_p,
+            "seed": config.seed, "reasoning_effort": config.reasoning_effort, "logprobs": config.logprobs,
+            "output_tokens_max": config.output_tokens_max(),
+        })
+    }
+
     /// Says in the log that the judge fails, at most every ten seconds; the text has no words of prompts or replies.
     pub fn note(&self, error: &ChatError, now: DateTime<Utc>) {
         const EVERY_SECONDS: i64 = 10;

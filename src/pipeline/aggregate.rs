@@ -223,6 +223,7 @@ mod tests {
             trace_id: "t".to_owned(),
             unit: crate::domain::unit::Unit::Trace,
             replay: false,
+            canary: false,
             rubric: "r".into(),
             rubric_version: "v".into(),
             inclusion_probability: 1.0,

@@ -82,7 +82,7 @@ impl Worker {
         let config = &self.app.bench.config.work;
         let poll = Duration::from_millis(config.poll_ms);
         while let Some(mut held) = self.permit(&permits).await {
-            if self.app.queue_paused.load(Ordering::Relaxed) {
+            if self.app.queue_paused.load(Ordering::Relaxed) || !self.app.signed_on.load(Ordering::Relaxed) {
                 drop(held);
                 self.idle(poll.max(Duration::from_millis(200))).await;
                 continue;
@@ -136,7 +136,7 @@ impl Worker {
     async fn claim(&self, max: usize) -> Result<Vec<(Lease<Job>, Option<Arc<Trace>>)>, StoreError> {
         let app = &self.app;
         let lease_for = TimeDelta::milliseconds(i64::try_from(app.bench.config.work.lease_ms).unwrap_or(i64::MAX));
-        let leases = app.store.claim(max, lease_for, app.bench.clock.now()).await?;
+        let leases = app.store.claim(app.worker, max, lease_for, app.bench.clock.now()).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }

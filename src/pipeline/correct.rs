@@ -10,13 +10,14 @@ use crate::pipeline::report::Rate;
 use crate::stats::accuracy::{Accuracy, Tested, accuracy};
 use crate::stats::active::{self, Item};
 use crate::stats::estimate::Level;
-use crate::stats::hajek::{self, Target};
+use crate::stats::hajek::Target;
 use crate::stats::ppi::{LABELS_MIN, Method};
 use crate::stats::refusal::Refusal;
 use crate::stats::rogan_gladen::{self, Share};
+use crate::stats::survey::{Counted, mean_counted};
 use crate::stats::{labels_needed, ppi};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// How a rate was corrected.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,10 +71,10 @@ impl Corrected {
     }
 }
 
-/// Corrects the pass rate of `judged` verdicts `(1 or 0, inclusion probability)` of one rubric version. `inside` are labels of
+/// Corrects the pass rate of `judged` verdicts (1 or 0) of one rubric version, counted by what is alike. `inside` are labels of
 /// verdicts that are among them, `all` are those of every verdict of the version.
 #[must_use]
-pub fn corrected(judged: &[(f64, f64)], inside: &[&LabelledVerdict], all: &[LabelledVerdict]) -> Corrected {
+pub fn corrected(judged: &[Counted], inside: &[&LabelledVerdict], all: &[LabelledVerdict]) -> Corrected {
     let sampled = inside.iter().filter(|l| l.label_probability.is_some()).count();
     if sampled >= LABELS_MIN && covers(judged, inside) {
         return by_sample(judged, inside).unwrap_or_else(|why| Corrected::not(sampled, why.to_string()));
@@ -86,8 +87,8 @@ pub fn corrected(judged: &[(f64, f64)], inside: &[&LabelledVerdict], all: &[Labe
 
 /// Whether the labels were drawn from all that was judged: each stands for one over its probability, and together they should
 /// stand for everything. A drawing of last week says nothing of verdicts that were made since.
-fn covers(judged: &[(f64, f64)], inside: &[&LabelledVerdict]) -> bool {
-    let total: f64 = judged.iter().map(|(_, pi)| 1.0 / pi).sum();
+fn covers(judged: &[Counted], inside: &[&LabelledVerdict]) -> bool {
+    let total: f64 = judged.iter().map(|c| c.count as f64 / c.pi).sum();
     let (mut stand_for, mut variance) = (0.0, 0.0);
     for verdict in inside {
         let Some(probability) = verdict.label_probability else { continue };
@@ -102,32 +103,28 @@ fn number(passed: bool) -> f64 {
     f64::from(u8::from(passed))
 }
 
-fn by_sample(judged: &[(f64, f64)], inside: &[&LabelledVerdict]) -> Result<Corrected, Refusal> {
+fn by_sample(judged: &[Counted], inside: &[&LabelledVerdict]) -> Result<Corrected, Refusal> {
     // A labelled verdict is one of those judged: it is taken out of them, and stands with its label.
-    let mut open: HashMap<(u64, u64), usize> = HashMap::new();
-    for (passed, pi) in judged {
-        *open.entry((passed.to_bits(), pi.to_bits())).or_default() += 1;
+    let mut open: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    for Counted { y, pi, count } in judged {
+        *open.entry((y.to_bits(), pi.to_bits())).or_default() += count;
     }
-    let mut items = Vec::with_capacity(judged.len());
+    let mut items = Vec::with_capacity(inside.len() + open.len());
     for verdict in inside {
         let (passed, pi) = (number(verdict.passed), verdict.inclusion_probability);
         let Some(label_probability) = verdict.label_probability else { continue };
         let Some(left) = open.get_mut(&(passed.to_bits(), pi.to_bits())).filter(|n| **n > 0) else { continue };
         *left -= 1;
-        items.push(Item {
-            weight: 1.0 / pi,
-            judged: passed,
-            label: Some(number(verdict.label.passed)),
-            label_probability,
-        });
+        let label = Some(number(verdict.label.passed));
+        items.push((Item { weight: 1.0 / pi, judged: passed, label, label_probability }, 1));
     }
     for ((passed, pi), count) in open {
         let (judged, weight) = (f64::from_bits(passed), 1.0 / f64::from_bits(pi));
         // Its own probability is not needed where there is no label, but that it was below one.
         let item = Item { weight, judged, label: None, label_probability: 0.5 };
-        items.extend(std::iter::repeat_n(item, count));
+        items.push((item, count));
     }
-    let corrected = active::mean(&items, Method::default())?;
+    let corrected = active::mean_counted(&items, Method::default())?;
     let interval = corrected.rate_interval(Level::P95);
     Ok(Corrected {
         rate: Some(Rate::new(corrected.estimate.value.clamp(0.0, 1.0), interval)),
@@ -137,14 +134,14 @@ fn by_sample(judged: &[(f64, f64)], inside: &[&LabelledVerdict]) -> Result<Corre
     })
 }
 
-fn by_error_rates(judged: &[(f64, f64)], all: &[LabelledVerdict]) -> Result<Corrected, Refusal> {
+fn by_error_rates(judged: &[Counted], all: &[LabelledVerdict]) -> Result<Corrected, Refusal> {
     let known = panel_accuracy(all)?;
     let (Some(sensitivity), Some(specificity)) = (known.sensitivity, known.specificity) else {
         return Ok(Corrected::not(all.len(), "the labels all pass, or all fail, so the panel's errors are not known"));
     };
-    let rate = hajek::mean_for(judged, Target::Process)?;
+    let rate = mean_counted(judged, Target::Process)?;
     let share = |rate: &crate::stats::accuracy::Rate| Share { value: rate.value, n: rate.n_eff };
-    let judged = Share { value: rate.value, n: hajek::effective_size(judged)? };
+    let judged = Share { value: rate.estimate.value, n: rate.n_eff };
     let found = rogan_gladen::correct(judged, share(&sensitivity), share(&specificity), Level::P95)?;
     Ok(Corrected {
         rate: Some(Rate::new(found.value, found.interval)),
@@ -222,8 +219,10 @@ mod tests {
         }
     }
 
-    fn judged(count: usize) -> Vec<(f64, f64)> {
-        (0..count).map(|n| (number(truth_and_verdict(n).1), 1.0)).collect()
+    fn judged(count: usize) -> Vec<Counted> {
+        let passed = (0..count).filter(|n| truth_and_verdict(*n).1).count();
+        let counted = |y, count: usize| Counted { y, pi: 1.0, count: count as u64 };
+        vec![counted(1.0, passed), counted(0.0, count - passed)]
     }
 
     /// Every seventh of `of` verdicts is labelled, which meets all last digits alike.

@@ -105,6 +105,7 @@ impl Turn<'_> {
             trace_id: trace.trace_id.clone(),
             unit,
             replay: false,
+            canary: false,
             rubric: rubric.name.as_str().into(),
             rubric_version: rubric.version.as_str().into(),
             inclusion_probability: self.decision.inclusion() * self.sample(),

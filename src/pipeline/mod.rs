@@ -1,9 +1,9 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans, `retention` makes and drops partitions, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `batch` hands questions over that may wait,
+//! was stored, `upkeep` counts and cleans, `retention` makes and drops partitions, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `alive` takes over a dead worker's jobs, `batch` hands questions over that may wait,
 //! `sessions` does of a quiet session what steps 3 and 4 do of a trace, `units` is what judges see of a span or session, `replay` judges
-//! stored traces again, `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
+//! stored traces again, `drift` so that one knows whether a judge has moved, `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
 //! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `runs` about judged files, `foresee`
 //! about what would become of a trace, `notify` tells people of alerts, `deployments` notes versions that traces show, `gauges`
 //! shows rates to Datadog and Prometheus. Started by `cli`. Its rule: a step takes its work from the database and leaves its result
@@ -11,12 +11,14 @@
 //! with the process.
 
 pub mod aggregate;
+pub mod alive;
 pub mod assemble;
 pub mod batch;
 pub mod calibrate;
 pub mod claim;
 pub mod correct;
 pub mod deployments;
+mod drift;
 pub mod enqueue;
 pub mod estimate;
 pub mod evaluate;
@@ -77,6 +79,7 @@ pub fn start(app: &Arc<App>, roles: Roles, life: &Lifecycle) {
     }
     life.spawn("upkeep", upkeep::run(Arc::clone(app), life.soft.clone()));
     if roles.work {
+        life.spawn("alive", alive::run(Arc::clone(app), life.soft.clone()));
         life.spawn("shares", shares::run(Arc::clone(app), life.soft.clone()));
         life.spawn("batch", batch::run(Arc::clone(app), life.soft.clone()));
         claim::start(app, life);

@@ -123,6 +123,7 @@ pub async fn judge_session(bench: &Bench, rubrics: &[Arc<Rubric>], traces: &[&Tr
             trace_id: last.trace_id.clone(),
             unit,
             replay: false,
+            canary: false,
             rubric: rubric.name.as_str().into(),
             rubric_version: rubric.version.as_str().into(),
             inclusion_probability: 1.0,

@@ -67,6 +67,7 @@ async fn run(app: Arc<App>, mut queue: mpsc::Receiver<Done>) {
     }
     // The last sender is gone, so nothing is in hand.
     super::shares::leave(&app).await;
+    super::alive::leave(&app).await;
 }
 
 /// Stores verdicts, again and again until it works or the leases have run out.

@@ -148,6 +148,7 @@ impl Desk<'_> {
                 trace_id: candidate.trace_id.clone(),
                 unit,
                 replay: true,
+                canary: false,
                 rubric: self.rubric.name.as_str().into(),
                 rubric_version: self.rubric.version.as_str().into(),
                 inclusion_probability: candidate.inclusion_probability * share,

@@ -12,7 +12,7 @@ use crate::domain::verdict::{Outcome, TraceLabels};
 use crate::pipeline::correct::{Corrected, corrected};
 use crate::stats::estimate::{Interval, Level};
 use crate::stats::hajek::Target;
-use crate::stats::survey::{self, Stratum};
+use crate::stats::survey::{self, Counted};
 use crate::store::StoreError;
 use crate::store::labels::LabelledFilter;
 use crate::store::report::{Alike, Counting};
@@ -91,7 +91,7 @@ pub struct Line {
     /// When its first verdict was made.
     pub first_at: DateTime<Utc>,
     #[serde(skip)]
-    passes: Vec<(f64, f64)>,
+    passes: Vec<Counted>,
 }
 
 /// A report.
@@ -206,21 +206,21 @@ fn line((rubric, rubric_version, values): Group, by: &[Dimension], rows: &[Alike
     for row in rows {
         *outcomes.entry(row.outcome.as_str()).or_default() += row.count;
     }
-    let items = |value: &dyn Fn(&Alike) -> Option<f64>| -> Vec<(f64, f64)> {
-        let scored = rows.iter().filter(|r| r.outcome == Outcome::Scored);
-        let each = scored.filter_map(|r| Some((value(r)?, r)));
-        each.flat_map(|(y, r)| {
-            let count = usize::try_from(r.count).unwrap_or_default();
-            std::iter::repeat_n((y, r.inclusion_probability), count)
-        })
-        .collect()
+    let items = |value: &dyn Fn(&Alike) -> Option<f64>| -> Vec<Counted> {
+        let mut alike: BTreeMap<(u64, u64), Counted> = BTreeMap::new();
+        for row in rows.iter().filter(|r| r.outcome == Outcome::Scored) {
+            let Some(y) = value(row) else { continue };
+            let pi = row.inclusion_probability;
+            alike.entry((y.to_bits(), pi.to_bits())).or_insert(Counted { y, pi, count: 0 }).count += row.count;
+        }
+        alike.into_values().collect()
     };
     let passes = items(&|r| r.passed.map(|p| f64::from(u8::from(p))));
     let scores = items(&|r| r.score);
     let failed = outcomes.get(Outcome::JudgeError.as_str()).copied().unwrap_or_default() as f64;
     let judged = outcomes.get(Outcome::Scored.as_str()).copied().unwrap_or_default() as f64 + failed;
     Line {
-        n: scores.len(),
+        n: scores.iter().map(|c| usize::try_from(c.count).unwrap_or(usize::MAX)).sum(),
         n_eff: rate(&scores).map_or(0.0, |(_, n_eff)| n_eff),
         pass_rate: rate(&passes).map(|(rate, _)| rate),
         corrected: Corrected::not(0, "no labels"),
@@ -237,14 +237,10 @@ fn line((rubric, rubric_version, values): Group, by: &[Dimension], rows: &[Alike
     }
 }
 
-/// One stratum: what was received besides is not known here, and the weights stand for it.
-fn stratum(items: &[(f64, f64)]) -> Stratum<'_> {
-    Stratum { size: items.iter().map(|(_, pi)| 1.0 / pi).sum(), items, clusters: None }
-}
-
-/// The mean of items with its interval, and their effective number.
-fn rate(items: &[(f64, f64)]) -> Option<(Rate, f64)> {
-    let survey = survey::mean(&[stratum(items)], Target::Process).ok()?;
+/// The mean of items with its interval, and their effective number. What was received besides is not known here, and the weights
+/// stand for it.
+fn rate(items: &[Counted]) -> Option<(Rate, f64)> {
+    let survey = survey::mean_counted(items, Target::Process).ok()?;
     let interval = survey.rate_interval(Level::P95).ok()?;
     Some((Rate::new(survey.estimate.value, interval), survey.n_eff))
 }
@@ -277,8 +273,8 @@ pub fn changes(lines: &[Line], dimension: Dimension, (before, after): (&str, &st
                 && rest(l) == rest(first)
         };
         let Some(second) = lines.iter().find(same) else { continue };
-        let (old, new) = ([stratum(&first.passes)], [stratum(&second.passes)]);
-        let Ok(change) = survey::change(&old, &new, Target::Process, Level::P95) else { continue };
+        let change = survey::change_counted(&first.passes, &second.passes, Target::Process, Level::P95);
+        let Ok(change) = change else { continue };
         let (Some(before), Some(after)) = (first.pass_rate, second.pass_rate) else { continue };
         found.push(Change {
             rubric: first.rubric.clone(),
@@ -345,6 +341,15 @@ mod tests {
         let drop = changes[0].drop;
         assert!((drop.value - 0.2).abs() < 1e-12 && drop.lower > 0.1 && drop.upper < 0.3, "{drop:?}");
         assert!(super::changes(&lines, Dimension::Model, ("1", "2")).is_empty());
+    }
+
+    #[test]
+    fn tens_of_millions_of_verdicts_are_a_few_numbers() {
+        let rows = vec![alike("1", true, 0.5, 45_000_000), alike("1", false, 0.5, 5_000_000)];
+        let lines = lines(rows, &[]);
+        assert_eq!((lines[0].n, lines[0].passes.len()), (50_000_000, 2));
+        let rate = lines[0].pass_rate.expect("there are verdicts");
+        assert!((rate.value - 0.9).abs() < 1e-12 && rate.upper - rate.lower < 0.001, "{rate:?}");
     }
 
     #[test]

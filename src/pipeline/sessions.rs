@@ -138,6 +138,7 @@ fn enqueue(
             trace_id: last.trace_id.clone(),
             unit,
             replay: false,
+            canary: false,
             rubric: rubric.name.as_str().into(),
             rubric_version: rubric.version.as_str().into(),
             inclusion_probability: drawn.probability * sample,

@@ -54,6 +54,8 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
     show("jobs_leased", stats.leased);
     show("jobs_replayed", stats.replays);
     waiting.with_label_values(&["oldest_ready_job_seconds"]).set(stats.oldest_ready_seconds);
+    let unwatched = app.store.unwatched_since().await?.map_or(0.0, |at| (now - at).as_seconds_f64().max(0.0));
+    waiting.with_label_values(&["oldest_unwatched_verdict_seconds"]).set(unwatched);
     for sink in &app.sinks {
         show(&format!("events_{}", sink.name()), 0);
         show(&format!("events_dead_{}", sink.name()), 0);

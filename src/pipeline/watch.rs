@@ -10,10 +10,11 @@ mod sampling;
 mod streams;
 mod thresholds;
 
+use super::drift::{Drift, Suspects};
 use super::{note, notify};
 use crate::app::App;
 use crate::domain::alert::incident::{Place, State};
-use crate::domain::alert::{Finding, Kind};
+use crate::domain::alert::{Finding, Kind, Measure};
 use crate::stats::invalid::Invalid;
 use crate::store::StoreError;
 use crate::store::alerts::AlertFilter;
@@ -21,6 +22,7 @@ use crate::store::watch::Cursor;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +62,8 @@ pub struct Watcher {
     sampling: Option<(DateTime<Utc>, Vec<Finding>)>,
     /// Thresholds of which too little is known to say that they are not crossed.
     unknown: BTreeSet<String>,
+    /// What judges say of traces that they have judged before.
+    drift: Drift,
     ticks: u64,
 }
 
@@ -69,7 +73,9 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut watcher = Watcher::default();
     while !stop.is_cancelled() {
         match watcher.tick(&app).await {
-            Ok(_) => {}
+            Ok(looked) => {
+                app.watch_rounds.fetch_add(u64::from(looked), Ordering::Relaxed);
+            }
             Err(error) => {
                 // What was counted since the last store is counted again from the database.
                 watcher = Watcher::default();
@@ -94,7 +100,8 @@ async fn standing(app: &App) -> Result<BTreeMap<String, (DateTime<Utc>, Finding)
     let filter =
         AlertFilter { states: vec![State::Open, State::Acknowledged], limit: STANDING_MAX, ..AlertFilter::default() };
     let merged = app.store.alerts(&filter).await?.into_iter().flat_map(|alert| alert.findings);
-    let ours = [Kind::ChangeScan, Kind::VersionTest, Kind::Threshold, Kind::NoData, Kind::SamplingMismatch];
+    let ours =
+        [Kind::ChangeScan, Kind::VersionTest, Kind::Threshold, Kind::NoData, Kind::SamplingMismatch, Kind::JudgeDrift];
     let open = merged.filter(|m| m.recovered_at.is_none() && ours.contains(&m.finding.kind));
     Ok(open.map(|m| (m.fingerprint, (m.finding.found_at, m.finding))).collect())
 }
@@ -106,7 +113,7 @@ impl Watcher {
     /// When the database fails; then this watcher is of no use any more, and a new one goes on from what is stored.
     pub async fn tick(&mut self, app: &App) -> Result<bool, WatchError> {
         let now = app.bench.clock.now();
-        let lease = TimeDelta::milliseconds(i64::try_from(app.bench.config.watch.lease_ms).unwrap_or(i64::MAX));
+        let lease = lease(app);
         let Some(cursor) = app.store.hold_watch(app.worker, (now, now + lease)).await? else {
             *self = Self::default();
             return Ok(false);
@@ -121,7 +128,7 @@ impl Watcher {
             // Read anew: mending may have moved it.
             self.cursor = app.store.hold_watch(app.worker, (now, now + lease)).await?;
         }
-        while self.count(app, now).await? {}
+        while self.count(app).await? {}
         if self.cursor.is_none() {
             // Lost to another: what is in memory is not the truth any more.
             *self = Self::default();
@@ -139,7 +146,7 @@ impl Watcher {
     }
 
     /// Counts a batch of verdicts and stores the streams that they went into; true when there may be more.
-    async fn count(&mut self, app: &App, now: DateTime<Utc>) -> Result<bool, WatchError> {
+    async fn count(&mut self, app: &App) -> Result<bool, WatchError> {
         let Some(before) = self.cursor else { return Ok(false) };
         let mut found = app.store.unwatched(before, BATCH_MAX).await?;
         let Some(after) = found.last().map(|u| u.at) else { return Ok(false) };
@@ -163,7 +170,9 @@ impl Watcher {
             }
         }
         let rows = self.streams.changed()?;
-        if !app.store.put_streams(app.worker, (before, after), &rows, now).await? {
+        // Held anew with every batch: whoever has much to catch up with keeps the watch, and the store is fenced all the same.
+        let now = app.bench.clock.now();
+        if !app.store.put_streams(app.worker, (before, after), &rows, (now, now + lease(app))).await? {
             self.cursor = None; // somebody else's now
             return Ok(false);
         }
@@ -184,7 +193,28 @@ impl Watcher {
             self.sampling = Some((hour, sampling::findings(app, now).await?));
         }
         findings.extend(self.sampling.iter().flat_map(|(_, found)| found.clone()));
+        // Whether a judge has moved is worth less than that everything else is told.
+        match self.drift.look(app, &self.suspects(), now).await {
+            Ok(()) => {}
+            Err(WatchError::Store(error)) => {
+                note(app, &error, "drift canaries could not be looked after, trying again");
+            }
+            Err(WatchError::Invalid(error)) => tracing::error!(%error, "drift canaries could not be looked after"),
+        }
+        findings.extend(self.drift.findings(catalog.active(), now));
         Ok(findings)
+    }
+
+    /// Rubrics whose verdicts seem worse, each since its latest trouble began.
+    fn suspects(&self) -> Suspects {
+        let mut suspects = Suspects::new();
+        for (_, finding) in self.raised.values() {
+            if let Some(rubric) = finding.rubric.as_ref().filter(|_| is_about_scores(finding)) {
+                let since = suspects.entry(rubric.clone()).or_insert(finding.since);
+                *since = finding.since.max(*since);
+            }
+        }
+        suspects
     }
 
     /// Raises what is new or has changed, and says what is over.
@@ -214,7 +244,11 @@ impl Watcher {
         // Each is told when it is new, and brought up to date once an hour.
         standing.retain(|print, _| self.raised.get(print).is_none_or(|(at, _)| now - *at >= TimeDelta::hours(1)));
         let mut due = Vec::with_capacity(standing.len());
-        for (_, finding) in standing {
+        for (_, mut finding) in standing {
+            if let Some(rubric) = finding.rubric.as_ref().filter(|_| is_about_scores(&finding)) {
+                let version = catalog.active().iter().find(|r| r.name == *rubric).map(|r| r.version.as_str());
+                finding.canaries = self.drift.canaries(rubric, version.unwrap_or_default(), finding.since);
+            }
             due.push(finding::completed(app, finding).await?);
         }
         let raised = notify::raise(app, due.clone()).await?;
@@ -223,8 +257,31 @@ impl Watcher {
                 // A person has closed it: what it is now is the new normal.
                 self.streams.acknowledge(&finding);
             }
+            if matches!(raised.place, Place::Over(_)) && finding.kind == Kind::JudgeDrift {
+                self.take_as_it_is(app, &finding).await?;
+            }
             self.raised.insert(finding.fingerprint(), (now, finding));
         }
         Ok(())
     }
+    /// A person has closed the alert about a judge: what it says now is the new normal.
+    async fn take_as_it_is(&mut self, app: &App, finding: &Finding) -> Result<(), StoreError> {
+        let of = finding.rubric.as_deref().zip(finding.rubric_version.as_deref());
+        let run = of.and_then(|(rubric, version)| self.drift.run_of(rubric, version));
+        match (run, finding.stream.get("judge")) {
+            (Some(run), Some(judge)) => self.drift.rebase(app, run, judge).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How long a process that says nothing is taken to watch.
+fn lease(app: &App) -> TimeDelta {
+    TimeDelta::milliseconds(i64::try_from(app.bench.config.watch.lease_ms).unwrap_or(i64::MAX))
+}
+
+/// Whether a finding says that scores fell, which may be the judge's doing.
+fn is_about_scores(finding: &Finding) -> bool {
+    let kinds = [Kind::ChangeScan, Kind::VersionTest, Kind::Threshold];
+    kinds.contains(&finding.kind) && matches!(finding.measure, Measure::PassRate | Measure::MeanScore)
 }

@@ -66,6 +66,8 @@ pub struct Metrics {
     pub alerts: AlertMetrics,
     /// Of partitions and what retention removes.
     pub retention: RetentionMetrics,
+    /// Of drift canaries.
+    pub drift: DriftMetrics,
     /// Corrected pass rates with the ends of their intervals, by rubric and bound.
     pub pass_rate: GaugeVec,
     /// Corrected mean scores with the ends of their intervals, by rubric and bound.
@@ -175,6 +177,34 @@ impl RetentionMetrics {
     }
 }
 
+/// The metrics of drift canaries.
+#[derive(Debug, Clone)]
+pub struct DriftMetrics {
+    /// Runs that were begun, by rubric and reason.
+    pub runs: IntCounterVec,
+    /// Share of canaries on which a judge says something else now, by rubric, judge and side.
+    pub changed: GaugeVec,
+    /// Whether a judge is shown to have moved, by rubric and judge.
+    pub moved: GaugeVec,
+    /// What canaries have cost or may still cost, of 30 days.
+    pub usd: prometheus::Gauge,
+}
+
+impl DriftMetrics {
+    fn registered(r: &Registry) -> Self {
+        let (runs, changed) = ("assize_drift_runs_total", "assize_drift_changed_share");
+        let usd = prometheus::Gauge::new("assize_drift_usd", "Cost of drift canaries in 30 days, open runs included");
+        let usd = usd.expect("names are valid");
+        r.register(Box::new(usd.clone())).expect("names are unique");
+        Self {
+            runs: counters(r, runs, "Runs of drift canaries, by what asked for them", &["rubric", "why"]),
+            changed: gauges(r, changed, "Share of canaries judged otherwise now", &["rubric", "judge", "side"]),
+            moved: gauges(r, "assize_drift_moved", "1 while a judge is shown to have moved", &["rubric", "judge"]),
+            usd,
+        }
+    }
+}
+
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     let made = IntCounterVec::new(Opts::new(name, help), labels).expect("names are valid");
     registry.register(Box::new(made.clone())).expect("names are unique");
@@ -276,6 +306,7 @@ impl Default for Metrics {
             sources: SourceMetrics::registered(&r),
             alerts: AlertMetrics::registered(&r),
             retention: RetentionMetrics::registered(&r),
+            drift: DriftMetrics::registered(&r),
             pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
             mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
             ingest_batch_spans,

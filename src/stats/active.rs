@@ -34,8 +34,20 @@ pub struct Item {
 /// above 0 and at most 1, and for a trace without a label that was sure to get one: a person who did not answer is no
 /// chance.
 pub fn mean(items: &[Item], method: Method) -> Result<Corrected, Refusal> {
+    mean_counted(&each(items), method)
+}
+
+/// The same of items with how many there are of each: what is not labelled is often alike, and memory then goes with the kinds.
+///
+/// # Errors
+/// As for [`mean`].
+pub fn mean_counted(items: &[(Item, u64)], method: Method) -> Result<Corrected, Refusal> {
     checked(items)?;
     Ok(corrected(items, tuned(items, method), None, method))
+}
+
+fn each(items: &[Item]) -> Vec<(Item, u64)> {
+    items.iter().map(|item| (*item, 1)).collect()
 }
 
 /// The mean by size of strata `(N_s, items)`. A stratum with fewer labels than `labels_min` takes lam from all together.
@@ -46,14 +58,15 @@ pub fn stratified(strata: &[(f64, &[Item])], labels_min: usize, method: Method) 
     at_least("strata", strata.len(), 1)?;
     for (at, (size, items)) in strata.iter().enumerate() {
         positive("size of stratum", at, *size)?;
-        checked(items)?;
+        checked(&each(items))?;
     }
-    let all: Vec<Item> = strata.iter().flat_map(|(_, items)| *items).copied().collect();
+    let all: Vec<(Item, u64)> = strata.iter().flat_map(|(_, items)| each(items)).collect();
     let pooled = tuned(&all, method);
     let parts = strata.iter().map(|(size, items)| {
         let few = items.iter().filter(|i| i.label.is_some()).count() < labels_min;
-        let lambda = if few { pooled } else { tuned(items, method) };
-        (*size, corrected(items, lambda, None, method))
+        let items = each(items);
+        let lambda = if few { pooled } else { tuned(&items, method) };
+        (*size, corrected(&items, lambda, None, method))
     });
     Ok(combined(parts))
 }
@@ -64,16 +77,17 @@ pub fn stratified(strata: &[(f64, &[Item])], labels_min: usize, method: Method) 
 /// As for [`mean`], when lengths differ, and with fewer than two clusters.
 pub fn clustered(items: &[Item], clusters: &[u64], method: Method) -> Result<Corrected, Refusal> {
     same_length(("items", items.len()), ("clusters", clusters.len()))?;
-    checked(items)?;
+    let items = each(items);
+    checked(&items)?;
     let mut distinct = clusters.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
     at_least("clusters", distinct.len(), 2)?;
-    Ok(corrected(items, tuned(items, method), Some(clusters), method))
+    Ok(corrected(&items, tuned(&items, method), Some(clusters), method))
 }
 
-fn checked(items: &[Item]) -> Result<(), Refusal> {
-    for (at, item) in items.iter().enumerate() {
+fn checked(items: &[(Item, u64)]) -> Result<(), Refusal> {
+    for (at, (item, _)) in items.iter().enumerate() {
         positive("weight", at, item.weight)?;
         finite("score", at, item.judged)?;
         finite("label", at, item.label.unwrap_or_default())?;
@@ -83,7 +97,8 @@ fn checked(items: &[Item]) -> Result<(), Refusal> {
             return Err(Refusal::OutOfRange { what, at, value: item.label_probability, range: "below 1" });
         }
     }
-    at_least("labels", items.iter().filter(|i| i.label.is_some()).count(), 2)
+    let labels: u64 = items.iter().filter(|(i, _)| i.label.is_some()).map(|(_, count)| count).sum();
+    at_least("labels", usize::try_from(labels).unwrap_or(usize::MAX), 2)
 }
 
 impl Item {
@@ -98,45 +113,54 @@ impl Item {
     }
 }
 
-fn shares(items: &[Item]) -> Vec<f64> {
-    let total: f64 = items.iter().map(|i| i.weight).sum();
-    items.iter().map(|i| i.weight / total).collect()
+/// Each item's share of all weight.
+fn shares(items: &[(Item, u64)]) -> Vec<f64> {
+    let total: f64 = items.iter().map(|(i, count)| i.weight * *count as f64).sum();
+    items.iter().map(|(i, _)| i.weight / total).collect()
 }
 
-fn tuned(items: &[Item], method: Method) -> f64 {
+fn tuned(items: &[(Item, u64)], method: Method) -> f64 {
     if let Lambda::Fixed(lambda) = method.lambda {
         return lambda;
     }
     let shares = shares(items);
-    let mean = |f: fn(&Item) -> f64| items.iter().zip(&shares).map(|(i, w)| w * f(i)).sum::<f64>();
+    let mean = |f: fn(&Item) -> f64| items.iter().zip(&shares).map(|((i, n), w)| *n as f64 * w * f(i)).sum::<f64>();
     let (a_mean, b_mean) = (mean(Item::inflated), mean(Item::contrast));
     let (mut covariance, mut variance) = (0.0, 0.0);
-    for (item, w) in items.iter().zip(&shares) {
-        let b = item.contrast() - b_mean;
-        covariance += w * w * (item.inflated() - a_mean) * b;
-        variance += w * w * b * b;
+    for ((item, count), w) in items.iter().zip(&shares) {
+        let (b, n) = (item.contrast() - b_mean, *count as f64);
+        covariance += n * w * w * (item.inflated() - a_mean) * b;
+        variance += n * w * w * b * b;
     }
     let lambda = if variance > 0.0 { covariance / variance } else { 0.0 };
     if method.lambda == Lambda::Unclipped { lambda } else { lambda.clamp(0.0, 1.0) }
 }
 
-fn corrected(items: &[Item], lambda: f64, clusters: Option<&[u64]>, method: Method) -> Corrected {
+fn corrected(items: &[(Item, u64)], lambda: f64, clusters: Option<&[u64]>, method: Method) -> Corrected {
     let shares = shares(items);
-    let r: Vec<f64> = items.iter().map(|i| i.inflated() - lambda * i.contrast()).collect();
-    let value: f64 = r.iter().zip(&shares).map(|(r, w)| w * r).sum();
-    let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
-    for (at, (r, w)) in r.iter().zip(&shares).enumerate() {
-        *sums.entry(clusters.map_or(at as u64, |c| c[at])).or_default() += w * (r - value);
-    }
-    let squares: f64 = sums.values().map(|u| u * u).sum();
-    let variance = squares * method.spread.factor(sums.len() as f64);
+    let r: Vec<f64> = items.iter().map(|(i, _)| i.inflated() - lambda * i.contrast()).collect();
+    let all = || items.iter().zip(&r).zip(&shares).map(|(((item, count), r), w)| (item, *count as f64, *r, *w));
+    let value: f64 = all().map(|(_, n, r, w)| n * w * r).sum();
+    let (squares, units) = match clusters {
+        None => (all().map(|(_, n, r, w)| n * (w * (r - value)).powi(2)).sum::<f64>(), all().map(|(_, n, ..)| n).sum()),
+        Some(clusters) => {
+            let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
+            for ((_, n, r, w), cluster) in all().zip(clusters) {
+                *sums.entry(*cluster).or_default() += n * w * (r - value);
+            }
+            (sums.values().map(|u| u * u).sum(), sums.len() as f64)
+        }
+    };
+    let variance = squares * method.spread.factor(units);
     // What chance in the labelling adds: it goes with one over the number of labels.
-    let by_labels = items.iter().zip(&shares).filter_map(|(item, w)| {
+    let by_labels = all().filter_map(|(item, n, _, w)| {
         let (miss, p) = (item.label? - lambda * item.judged, item.label_probability);
-        Some((w * miss / p).powi(2) * (1.0 - p))
+        Some(n * (w * miss / p).powi(2) * (1.0 - p))
     });
-    let of_labels: Vec<f64> =
-        items.iter().filter(|i| i.label.is_some()).map(|i| i.weight / i.label_probability).collect();
+    let labelled = items.iter().filter(|(i, _)| i.label.is_some());
+    let of_labels: Vec<f64> = labelled
+        .flat_map(|(i, n)| std::iter::repeat_n(i.weight / i.label_probability, usize::try_from(*n).unwrap_or_default()))
+        .collect();
     Corrected {
         estimate: Estimate { value, standard_error: variance.sqrt() },
         lambda,

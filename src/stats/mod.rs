@@ -7,7 +7,7 @@
 //! | what would people say | `active` (labels asked for by doubt), `ppi` (a plain sample of labels), `rogan_gladen` (a golden set) |
 //! | how good are judges, and is a run better than another | `accuracy`, `paired`, `bootstrap`, `alpha`, `kappa`, `correlation`; how many labels more: `labels_needed` |
 //! | what are votes worth together | `stack` (with labels), `dawid_skene` (without) |
-//! | is it worse than before | `stream` (one stream's state), on `kernel`; how small a drop shows: `planner` |
+//! | is it worse than before | `stream` (one stream's state), on `kernel`; how small a drop shows: `planner`; has a judge moved: `drift` |
 //! | which of many tests | `many`; was sampling as configured: `sample_ratio`; intervals at any look: `anytime` |
 //!
 //! Called by `pipeline` and `cli`. Its rule: each formula names its source and passes a vector made by another
@@ -22,6 +22,7 @@ pub mod bootstrap;
 pub mod choice;
 pub mod correlation;
 pub mod dawid_skene;
+pub mod drift;
 pub mod estimate;
 pub mod hajek;
 pub mod invalid;

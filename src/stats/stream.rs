@@ -191,7 +191,7 @@ impl Stream {
         let mut one = Tally::default();
         one.add(score.loss, score.inclusion)?;
         if hour_of(score.completed_at) - hour_of(score.occurred_at) > LATE_HOURS {
-            self.versions.add(score.version, hour_of(score.completed_at), &one);
+            self.versions.add(score.version, score.completed_at, &one);
         } else {
             self.add_counted(score.completed_at, score.version, &one);
         }
@@ -201,7 +201,7 @@ impl Stream {
     /// Adds scores of fresh traces that were completed in the same hour and have been counted elsewhere.
     pub fn add_counted(&mut self, completed_at: DateTime<Utc>, version: &str, scores: &Tally) {
         let hour = hour_of(completed_at);
-        self.versions.add(version, hour, scores);
+        self.versions.add(version, completed_at, scores);
         let open = *self.next.get_or_insert_with(|| {
             self.first = hour;
             hour
@@ -219,8 +219,8 @@ impl Stream {
         minus.remove(old.loss, old.inclusion)?;
         let mut plus = Tally::default();
         plus.add(new.loss, new.inclusion)?;
-        self.versions.add(old.version, hour_of(old.completed_at), &minus);
-        self.versions.add(new.version, hour_of(new.completed_at), &plus);
+        self.versions.add(old.version, old.completed_at, &minus);
+        self.versions.add(new.version, new.completed_at, &plus);
         Ok(())
     }
 

@@ -6,10 +6,16 @@
 //! known before the verdict, such as feature and version, and N_s counts every trace received. The way not taken: Hájek
 //! over all, which is as unbiased but wider.
 
+mod counted;
+mod rate;
+
+pub use counted::{Counted, change_counted, mean_counted};
+
 use crate::stats::estimate::{Estimate, Interval, Level};
 use crate::stats::hajek::{Target, checked, kish};
 use crate::stats::proportions::{difference, wilson};
 use crate::stats::refusal::{Refusal, at_least, hold_size, same_length, share};
+use rate::{Cell, Part};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -28,7 +34,7 @@ pub struct Stratum<'a> {
 }
 
 /// A mean over strata.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Survey {
     /// The mean with its standard error.
     pub estimate: Estimate,
@@ -43,17 +49,23 @@ pub struct Survey {
     /// How many items with equal weights would vary as much; infinite when everything was kept.
     #[serde(skip)]
     n_interval: f64,
+    /// Items of nearly one weight, for the interval; none over clusters.
+    #[serde(skip)]
+    cells: Vec<Cell>,
 }
 
 impl Survey {
-    /// The interval of a mean of scores in [0,1]: Wilson's when fewer than ten effective items passed or failed, else the
-    /// normal one (by Student's t over clusters).
+    /// The interval of a mean of scores in [0,1]. Of weights that differ it is that of `survey/rate.rs`; of equal ones, and over
+    /// clusters, Wilson's when fewer than ten effective items passed or failed, else the normal one (Student's t over clusters).
     ///
     /// # Errors
     /// When the mean is not in [0,1].
     pub fn rate_interval(&self, level: Level) -> Result<Interval, Refusal> {
         let value = self.estimate.value;
         share("mean", 0, value)?;
+        if self.cells.len() > 1 {
+            return rate::interval(value, &self.cells, level);
+        }
         if self.is_rare() {
             return wilson(value, self.n_interval, level);
         }
@@ -69,7 +81,7 @@ impl Survey {
 }
 
 /// What changed between two groups of traces, such as two versions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     /// The group before.
     pub before: Survey,
@@ -127,8 +139,7 @@ const CLUSTERS_IN_PART: Refusal =
 /// An estimate as a sum over items: its value, and each item's part in its error.
 struct Linear {
     value: f64,
-    /// (u_i, pi_i, the item's share of all weight).
-    parts: Vec<(f64, f64, f64)>,
+    parts: Vec<Part>,
     clusters: Option<Vec<u64>>,
     collapsed: usize,
 }
@@ -147,13 +158,14 @@ impl Linear {
         let population: f64 = strata.iter().map(|s| s.size).sum();
         let mut line = Self { value: 0.0, parts: Vec::new(), clusters: None, collapsed };
         let mut clusters = Vec::new();
-        for group in groups {
+        for (number, group) in groups.into_iter().enumerate() {
             let part = group.iter().map(|s| s.size).sum::<f64>() / population;
             let items = || group.iter().flat_map(|s| s.items);
             let total: f64 = items().map(|(_, pi)| 1.0 / pi).sum();
             let mean = items().map(|(y, pi)| y / pi).sum::<f64>() / total;
             line.value += part * mean;
-            line.parts.extend(items().map(|(y, pi)| (part * (y - mean) / (pi * total), *pi, part / (pi * total))));
+            let of = |(y, pi): &(f64, f64)| Part { y: *y, pi: *pi, weight: part / (pi * total), group: number, mean };
+            line.parts.extend(items().map(of));
             clusters.extend(group.iter().filter_map(|s| s.clusters).flatten());
         }
         // Sizes that are summed in another order must not leave a mean of ones above 1.
@@ -168,7 +180,7 @@ impl Linear {
     }
 
     fn survey(&self, target: Target) -> Result<Survey, Refusal> {
-        let weights: Vec<f64> = self.parts.iter().map(|(_, _, weight)| *weight).collect();
+        let weights: Vec<f64> = self.parts.iter().map(|part| part.weight).collect();
         let n_eff = kish(&weights);
         let (variance, n_interval, clusters) = if let Some(ids) = &self.clusters {
             let sums = self.sums(ids);
@@ -177,19 +189,25 @@ impl Linear {
             // Without variance Kish's size is all there is to go by.
             (variance, if alike > 0.0 { n_eff.min(alike) } else { n_eff }, Some(sums.len()))
         } else {
-            let counts = |square: fn(&(f64, f64, f64)) -> f64| -> f64 {
-                self.parts.iter().map(|part| target.share(part.1) * square(part)).sum()
+            let counts = |square: fn(&Part) -> f64| -> f64 {
+                self.parts.iter().map(|part| target.share(part.pi) * square(part)).sum()
             };
-            (counts(|(u, _, _)| u * u), 1.0 / counts(|(_, _, weight)| weight * weight), None)
+            (counts(|part| part.error().powi(2)), 1.0 / counts(|part| part.weight * part.weight), None)
         };
         let estimate = Estimate { value: self.value, standard_error: variance.sqrt() };
-        Ok(Survey { estimate, n: self.parts.len(), n_eff, clusters, collapsed: self.collapsed, n_interval })
+        let is_rate = self.parts.iter().all(|part| (0.0..=1.0).contains(&part.y));
+        let cells = if clusters.is_none() && is_rate {
+            rate::cells(self.parts.iter().map(|part| (*part, 1.0)), target)
+        } else {
+            Vec::new()
+        };
+        Ok(Survey { estimate, n: self.parts.len(), n_eff, clusters, collapsed: self.collapsed, n_interval, cells })
     }
 
     fn sums(&self, clusters: &[u64]) -> HashMap<u64, f64> {
         let mut sums = HashMap::new();
-        for (cluster, (u, _, _)) in clusters.iter().zip(&self.parts) {
-            *sums.entry(*cluster).or_default() += u;
+        for (cluster, part) in clusters.iter().zip(&self.parts) {
+            *sums.entry(*cluster).or_default() += part.error();
         }
         sums
     }

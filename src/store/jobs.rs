@@ -45,6 +45,7 @@ struct JobRow {
     session_id: Option<Uuid>,
     session_ordinal: Option<i32>,
     replay: bool,
+    canary: bool,
 }
 
 impl JobRow {
@@ -60,6 +61,7 @@ impl JobRow {
             trace_id: self.trace_id,
             unit,
             replay: self.replay,
+            canary: self.canary,
             rubric: Arc::from(self.rubric),
             rubric_version: Arc::from(self.rubric_version),
             inclusion_probability: self.inclusion_probability,
@@ -72,7 +74,7 @@ impl JobRow {
 }
 
 impl Store {
-    /// Leases up to `max` jobs that are visible at `now`, oldest first; jobs of a replay only when there is no other.
+    /// Leases up to `max` jobs that are visible at `now` to this worker, oldest first; jobs of a replay only when there is no other.
     ///
     /// Does not wait for the disk: a lease that a crash of Postgres forgets is a job that is ready, and whoever held it can
     /// no longer settle it.
@@ -81,11 +83,12 @@ impl Store {
     /// When the statement fails; then nothing is leased.
     pub async fn claim(
         &self,
+        worker: Uuid,
         max: usize,
         lease_for: TimeDelta,
         now: DateTime<Utc>,
     ) -> Result<Vec<Lease<Job>>, StoreError> {
-        let (token, until) = (Uuid::now_v7(), now + lease_for);
+        let (token, until) = (super::workers::lease_token(worker), now + lease_for);
         let most = i64::try_from(max).unwrap_or(i64::MAX);
         let fresh = sqlx::query_as!(
             JobRow,
@@ -94,7 +97,8 @@ impl Store {
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
              FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
-                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay,
+                       j.canary",
             now,
             most,
             until,
@@ -126,7 +130,8 @@ impl Store {
              UPDATE jobs j SET visible_at = $3, lease_token = $4, attempts = j.attempts + 1
              FROM ready, set_config('synchronous_commit', 'off', true) WHERE j.id = ready.id
              RETURNING j.id, j.trace_id, j.rubric, j.rubric_version, j.inclusion_probability, j.attempts, j.votes,
-                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay",
+                       j.enqueued_at, j.deadline_at, j.span_id, j.session, j.session_id, j.session_ordinal, j.replay,
+                       j.canary",
             now,
             most,
             until,

@@ -12,6 +12,7 @@ pub mod budget_spend;
 pub mod cluster;
 mod columns;
 pub mod deployments;
+pub mod drift;
 pub mod endpoint_traits;
 mod error;
 pub mod inbox;
@@ -36,6 +37,7 @@ pub mod traces;
 pub mod verdicts;
 pub mod vote_cache;
 pub mod watch;
+pub mod workers;
 
 pub use error::StoreError;
 

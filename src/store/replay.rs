@@ -216,7 +216,8 @@ impl Store {
     /// When a statement fails; then nothing is stored.
     pub async fn put_replay(&self, again: Again) -> Result<u64, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to judge again"))?;
-        insert(&mut tx, &again.verdicts.iter().collect::<Vec<_>>()).await?;
+        let verdicts: Vec<&Verdict> = again.verdicts.iter().collect();
+        insert(&mut tx, (&verdicts, &vec![false; verdicts.len()])).await?;
         let stored = insert_jobs(&mut tx, again.jobs).await?;
         tx.commit().await.map_err(StoreError::op("committing what is judged again"))?;
         Ok(stored)
@@ -228,7 +229,8 @@ impl Store {
     /// When the statement fails.
     pub async fn replay_waiting(&self, rubric: &str, version: &str) -> Result<u64, StoreError> {
         let count = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM jobs WHERE replay AND rubric = $1 AND rubric_version = $2"#,
+            r#"SELECT count(*) AS "count!" FROM jobs
+               WHERE replay AND NOT canary AND rubric = $1 AND rubric_version = $2"#,
             rubric,
             version
         )
@@ -255,7 +257,7 @@ impl Store {
                      AND CASE WHEN r.session_id IS NULL THEN v.trace_id = r.trace_id ELSE v.session_id = r.session_id END
                      AND v.span_id IS NOT DISTINCT FROM r.span_id AND v.session_id IS NOT DISTINCT FROM r.session_id
                    ORDER BY v.created_at DESC, v.id LIMIT 1) v ON true
-               WHERE r.rubric = $1 AND r.rubric_version = $2
+               WHERE r.rubric = $1 AND r.rubric_version = $2 AND NOT r.canary
                ORDER BY r.trace_id, r.span_id LIMIT $3"#,
             rubric,
             version,
@@ -282,8 +284,11 @@ impl Store {
     }
 }
 
-/// Stores verdicts of a replay.
-pub(super) async fn insert(tx: &mut PgConnection, verdicts: &[&Verdict]) -> Result<(), StoreError> {
+/// Stores verdicts of a replay; of each whether it is that of a canary.
+pub(super) async fn insert(
+    tx: &mut PgConnection,
+    (verdicts, canaries): (&[&Verdict], &[bool]),
+) -> Result<(), StoreError> {
     if verdicts.is_empty() {
         return Ok(());
     }
@@ -291,11 +296,12 @@ pub(super) async fn insert(tx: &mut PgConnection, verdicts: &[&Verdict]) -> Resu
     let optionals = |f: fn(&Verdict) -> Option<&String>| verdicts.iter().map(|v| optional(f(v))).collect::<Vec<_>>();
     sqlx::query!(
         "INSERT INTO replay_verdicts (id, trace_id, span_id, session_id, rubric, rubric_version, outcome, score, passed, label,
-                                      inclusion_probability, cost_usd, created_at, body)
-         SELECT i, t, s, k, r, v, o, c, p, l, n, u, a, b::jsonb
+                                      inclusion_probability, cost_usd, created_at, body, canary)
+         SELECT i, t, s, k, r, v, o, c, p, l, n, u, a, b::jsonb, y
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::float8[],
-                     $9::bool[], $10::text[], $11::float8[], $12::float8[], $13::timestamptz[], $14::text[])
-              AS x(i, t, s, k, r, v, o, c, p, l, n, u, a, b)
+                     $9::bool[], $10::text[], $11::float8[], $12::float8[], $13::timestamptz[], $14::text[],
+                     $15::bool[])
+              AS x(i, t, s, k, r, v, o, c, p, l, n, u, a, b, y)
          ON CONFLICT (id) DO NOTHING",
         &verdicts.iter().map(|v| v.id).collect::<Vec<_>>(),
         &texts(|v| &v.trace_id),
@@ -311,6 +317,7 @@ pub(super) async fn insert(tx: &mut PgConnection, verdicts: &[&Verdict]) -> Resu
         &verdicts.iter().map(|v| v.cost_usd).collect::<Vec<_>>(),
         &verdicts.iter().map(|v| v.created_at).collect::<Vec<_>>(),
         &verdicts.iter().map(json_text).collect::<Vec<_>>(),
+        canaries,
     )
     .execute(tx)
     .await

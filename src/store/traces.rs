@@ -408,11 +408,11 @@ pub(super) async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result
     let session = |job: &Job| job.unit.session().cloned();
     let done = sqlx::query!(
         "INSERT INTO jobs (id, trace_id, rubric, rubric_version, inclusion_probability, visible_at, enqueued_at, deadline_at,
-                           span_id, session, session_id, session_ordinal, replay)
-         SELECT i, t, r, v, p, e, e, d, s, n, k, o, y
+                           span_id, session, session_id, session_ordinal, replay, canary)
+         SELECT i, t, r, v, p, e, e, d, s, n, k, o, y, c
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::timestamptz[], $7::timestamptz[],
-                     $8::text[], $9::text[], $10::uuid[], $11::int[], $12::bool[])
-              AS u(i, t, r, v, p, e, d, s, n, k, o, y)
+                     $8::text[], $9::text[], $10::uuid[], $11::int[], $12::bool[], $13::bool[])
+              AS u(i, t, r, v, p, e, d, s, n, k, o, y, c)
          ON CONFLICT (id) DO NOTHING",
         &jobs.iter().map(|j| j.id).collect::<Vec<_>>(),
         &jobs.iter().map(|j| j.trace_id.clone()).collect::<Vec<_>>(),
@@ -426,6 +426,7 @@ pub(super) async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result
         &jobs.iter().map(|j| session(j).map(|s| s.key)).collect::<Vec<_>>() as &[Option<uuid::Uuid>],
         &jobs.iter().map(|j| session(j).map(|s| s.ordinal)).collect::<Vec<_>>() as &[Option<i32>],
         &jobs.iter().map(|j| j.replay).collect::<Vec<_>>(),
+        &jobs.iter().map(|j| j.canary).collect::<Vec<_>>(),
     )
     .execute(tx)
     .await

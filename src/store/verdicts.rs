@@ -73,13 +73,14 @@ impl Store {
         let replaced: Vec<(Uuid, Uuid)> = again_for().map(|(pair, _)| pair).collect();
         let of_traces: Vec<String> = again_for().map(|(_, trace_id)| trace_id.clone()).collect();
         let held = || settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
-        let again: Vec<&Verdict> = held().filter(|(lease, _)| lease.item.replay).map(|(_, v)| v).collect();
+        let again = held().filter(|(lease, _)| lease.item.replay).map(|(lease, v)| (v, lease.item.canary));
+        let (again, canaries): (Vec<&Verdict>, Vec<bool>) = again.unzip();
         let verdicts = held().filter(|(lease, _)| !lease.item.replay).map(|(_, v)| v);
         if cache_for > TimeDelta::zero() {
             let votes = held().flat_map(|(_, v)| &v.votes);
             vote_cache::insert(&mut tx, votes, cache_for, now).await?;
         }
-        replay::insert(&mut tx, &again).await?;
+        replay::insert(&mut tx, (&again, &canaries)).await?;
         let rows = VerdictRows::of(verdicts.clone());
         if !rows.ids.is_empty() {
             let sessions: Vec<Uuid> = rows.session_ids.iter().copied().flatten().collect();

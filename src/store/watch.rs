@@ -189,25 +189,33 @@ impl Store {
         .map_err(StoreError::op("reading what sampling kept"))
     }
 
+    /// When the first verdict was made that waits to be counted; `None` when none waits.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn unwatched_since(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        sqlx::query_scalar!(
+            "SELECT v.created_at FROM verdicts v, watch_cursor c
+             WHERE (v.tx, v.id) > (c.tx, c.id)
+               AND CASE WHEN v.session_id IS NULL THEN v.outcome = 'scored' OR v.supersedes IS NOT NULL
+                        ELSE v.outcome = 'scored'
+                             AND NOT EXISTS (SELECT 1 FROM verdicts n
+                                             WHERE n.session_id = v.session_id AND n.rubric = v.rubric
+                                               AND n.outcome = 'scored' AND n.tx < v.tx
+                                               AND n.session_ordinal > v.session_ordinal) END
+             ORDER BY v.tx, v.id LIMIT 1"
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::op("looking whether verdicts wait to be watched"))
+    }
+
     /// Whether scored verdicts wait to be counted.
     ///
     /// # Errors
     /// When the statement fails.
     pub async fn watch_is_behind(&self) -> Result<bool, StoreError> {
-        sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT 1 FROM verdicts v, watch_cursor c
-                              WHERE (v.tx, v.id) > (c.tx, c.id)
-                                AND CASE WHEN v.session_id IS NULL THEN v.outcome = 'scored' OR v.supersedes IS NOT NULL
-                                         ELSE v.outcome = 'scored'
-                                              AND NOT EXISTS (SELECT 1 FROM verdicts n
-                                                              WHERE n.session_id = v.session_id AND n.rubric = v.rubric
-                                                                AND n.outcome = 'scored' AND n.tx < v.tx
-                                                                AND n.session_ordinal > v.session_ordinal) END)
-                  AS "behind!""#
-        )
-        .fetch_one(&self.pool)
-        .await
-        .map_err(StoreError::op("looking whether verdicts wait to be watched"))
+        Ok(self.unwatched_since().await?.is_some())
     }
 
     /// Verdicts after the cursor that are scored or took the place of another, in order. Superseded ones are among them: what is
@@ -304,7 +312,8 @@ impl Store {
             .map_err(StoreError::op("reading streams"))
     }
 
-    /// Stores streams and moves the cursor from `before` to `after`, if it still is ours; false = it is another's now.
+    /// Stores streams, moves the cursor from `before` to `after` and holds it `until` then, if it still is ours; false = it is another's
+    /// now, and nothing is stored.
     ///
     /// # Errors
     /// When a statement fails; then nothing has changed.
@@ -313,16 +322,18 @@ impl Store {
         worker: Uuid,
         (before, after): (Cursor, Cursor),
         streams: &[StreamRow],
-        now: DateTime<Utc>,
+        (now, until): (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<bool, StoreError> {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to store streams"))?;
         let moved = sqlx::query!(
-            "UPDATE watch_cursor SET tx = $4, id = $5 WHERE holder = $1 AND tx = $2 AND id = $3",
+            "UPDATE watch_cursor SET tx = $4, id = $5, held_until = greatest(held_until, $6)
+             WHERE holder = $1 AND tx = $2 AND id = $3",
             worker,
             before.tx,
             before.id,
             after.tx,
-            after.id
+            after.id,
+            until
         )
         .execute(&mut *tx)
         .await

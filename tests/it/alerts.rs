@@ -55,6 +55,7 @@ fn finding(rubric: &str) -> Finding {
         }],
         deploys: Vec::new(),
         runbook: Some("https://runbooks.example/faithfulness".to_owned()),
+        canaries: None,
     }
 }
 

@@ -156,6 +156,7 @@ async fn what_is_claimed_ahead_is_bounded_and_given_back_at_a_stop() {
     service.stop(std::time::Duration::ZERO).await;
     let stats = store.queue_stats(now()).await.expect("it can be read");
     assert_eq!((stats.ready, stats.leased, stats.delayed), (10, 0, 0));
-    let leases = store.claim(10, chrono::TimeDelta::seconds(60), now()).await.expect("they can be claimed");
+    let leases =
+        store.claim(service.app.worker, 10, chrono::TimeDelta::seconds(60), now()).await.expect("they can be claimed");
     assert!(leases.iter().all(|lease| lease.item.attempts == 1), "no attempt was lost: this claim is the first");
 }

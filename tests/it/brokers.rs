@@ -73,9 +73,9 @@ async fn messages_of_every_format_are_judged() {
     assert!(nats.publish("llm.native", &[], traces::trace("t-1", "Within 30 days.").to_string()).await);
     nats.drained().await;
     let verdicts = eventually("verdicts of all three", || async {
-        // What is left first: what is stored in between is then among the verdicts.
         let stats = service.app.store.queue_stats(chrono::Utc::now()).await.ok()?;
         let left = stats.inbox_spans + stats.open_traces + stats.ready + stats.delayed + stats.leased;
+        // Read after the counts: what was judged in between would be missing.
         let page = service.get("/api/v1/verdicts?limit=1000").await;
         let found = page["verdicts"].as_array()?.clone();
         (found.iter().any(|v| v["trace_id"] == "t-1") && left == 0).then_some(found)
@@ -196,7 +196,8 @@ async fn replicas_share_the_work() {
 #[tokio::test]
 async fn fault_kill_9_of_nats_and_of_the_worker_loses_nothing_and_doubles_nothing() {
     let (mut nats, url) = (Nats::start().await, database().await);
-    let config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\nack_wait_ms = 2000\n"));
+    let mut config = with_source(config(&[ANSWERED]), source(&nats, "batch_messages_max = 20\nack_wait_ms = 2000\n"));
+    config.work.dead_after_ms = 2_000;
     let mut program = Program::serve(&url, &config, "warn").await;
     let mut stored = HashSet::new();
     for round in 0..4 {

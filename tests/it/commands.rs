@@ -51,6 +51,20 @@ async fn the_demo_tells_its_story() {
         assert!(old - new > 0.15, "{rubric}: the newest version is worse: {old} {new}");
         assert!((old - wording).abs() < 0.1, "{rubric}: the wording change is not: {old} {wording}");
     }
+    assert!(ran.out.contains("] Opened: faithfulness: mean score fell"), "{}", ran.out);
+    // What it says to do next works: a report, the alert and a trace.
+    let environment = [("DATABASE_URL", url.expose_secret()), ("ASSIZE__DATABASE__NAME", "assize_demo")];
+    assert!(ran.out.contains("export ASSIZE__DATABASE__NAME=assize_demo"), "{}", ran.out);
+    let (mut tried, mut failed) = (0, Vec::new());
+    for command in ran.out.lines().filter_map(|line| line.strip_prefix("  assize ")) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let next = run(&words, &environment).await;
+        tried += 1;
+        if next.code != Some(0) || next.out.is_empty() {
+            failed.push((command, next.err));
+        }
+    }
+    assert_eq!((tried, failed), (3, Vec::new()));
 }
 
 #[tokio::test]

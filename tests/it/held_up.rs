@@ -96,7 +96,7 @@ async fn a_lost_lease_settles_nothing_even_beside_the_one_that_holds() {
     let later = SystemClock.now() + TimeDelta::seconds(1);
     let mut claim = Vec::new();
     for at in [later, later + TimeDelta::seconds(30)] {
-        claim.push(app.store.claim(10, TimeDelta::seconds(10), at).await.expect("claimed").remove(0));
+        claim.push(app.store.claim(app.worker, 10, TimeDelta::seconds(10), at).await.expect("claimed").remove(0));
     }
     let scored = |lease: &assize::domain::job::Lease<assize::domain::job::Job>, score: f64| Verdict {
         score: Some(score),

@@ -4,7 +4,9 @@
 //! rubric; each of these has one event, and a superseded verdict none.
 
 use crate::support::program::Program;
-use crate::support::{ANSWERED, JUDGED, config, database, eventually, for_a_while, sim, with_judges};
+use crate::support::{
+    ANSWERED, JUDGED, config, database, eventually, for_a_while, sim, traces, wait_for_verdicts, with_judges,
+};
 use assize::config::Config;
 use assize::domain::trace::Trace;
 use assize::domain::verdict::{Outcome, Verdict};
@@ -191,4 +193,33 @@ async fn holds(store: &Store, verdicts: &[Verdict], world: &World) {
     let current: BTreeSet<Uuid> = verdicts.iter().map(|v| v.id).collect();
     assert_eq!(told.len(), events.len(), "an event twice");
     assert_eq!(told, current, "each current verdict has its event, and no other has");
+}
+
+#[tokio::test]
+async fn a_dead_workers_jobs_are_free_long_before_their_leases_end_and_a_slow_workers_are_not() {
+    // No more than a judge that has not answered yet is asked at the same time.
+    const JOBS: usize = 3;
+    let url = database().await;
+    let (sim, judges) = sim(Faults { hang_rate: 1.0, ..Faults::default() }).await;
+    let mut config = config(&[JUDGED]);
+    with_judges(&mut config, &judges, &["a"]);
+    config.judges.get_mut("a").expect("it is there").timeout_ms = Some(30_000);
+    config.work.dead_after_ms = 1_000;
+    let store = Store::connect(&url, 4, Duration::from_secs(10)).await.expect("the database is there");
+    let dying = Program::serve(&url, &config, "warn").await;
+    let client = assize::runtime::http::client(Duration::from_secs(10)).expect("an HTTP client");
+    for trace in traces::many("t", JOBS) {
+        let sent = client.post(format!("{}/api/v1/traces", dying.base)).json(&trace).send().await;
+        assert!(sent.is_ok_and(|answer| answer.status().is_success()));
+    }
+    eventually("all are asked about", || async { (sim.stats().requests == JOBS as u64).then_some(()) }).await;
+    dying.kill().await;
+    // Slower than the time after which silence means death: whoever speaks keeps what it has.
+    sim.set_faults(Faults { latency_ms: 4_000, ..Faults::default() });
+    let (one, two) = (Program::serve(&url, &config, "warn").await, Program::serve(&url, &config, "warn").await);
+    let verdicts = wait_for_verdicts(&store, JOBS).await;
+    assert!(verdicts.iter().all(|v| v.outcome == Outcome::Scored));
+    assert_eq!(sim.stats().requests, 2 * JOBS as u64, "each was asked about once more");
+    one.kill().await;
+    two.kill().await;
 }

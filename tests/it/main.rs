@@ -17,6 +17,7 @@ mod datadog;
 mod datadog_as_code;
 mod deploy;
 mod doors;
+mod drift;
 mod eval;
 mod faults;
 mod grpc;

@@ -98,7 +98,7 @@ async fn what_is_fresh_is_judged_first() {
     let stats = store.queue_stats(now).await.expect("counts");
     assert_eq!((stats.ready, stats.replays), (0, 3), "nobody is alarmed by what may wait");
     assert_eq!(store.backlog(100).await.expect("a count"), 0, "and the door stays open");
-    let claimed = store.claim(10, TimeDelta::minutes(1), now).await.expect("leases");
+    let claimed = store.claim(uuid::Uuid::nil(), 10, TimeDelta::minutes(1), now).await.expect("leases");
     assert!(claimed.len() == 3 && claimed.iter().all(|lease| lease.item.replay), "nothing fresh waits");
 }
 

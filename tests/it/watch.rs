@@ -168,6 +168,67 @@ async fn history(
 static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 
 #[tokio::test]
+async fn the_watch_is_held_anew_with_each_batch_and_only_who_holds_it_stores_streams() {
+    let store = Store::connect(&database().await, 2, Duration::from_secs(10)).await.expect("the database is there");
+    store.migrate().await.expect("the tables can be made");
+    let (one, two) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+    let start = DateTime::from_timestamp(1_795_132_800, 0).expect("a time");
+    let at = |seconds| start + TimeDelta::seconds(seconds);
+    let hold = |who, now| store.hold_watch(who, (at(now), at(now + 10)));
+    let before = hold(one, 0).await.expect("it can be held").expect("nobody holds it");
+    let row = |state: u8| assize::store::watch::StreamRow {
+        id: "s".to_owned(),
+        rubric: "r".to_owned(),
+        rubric_version: "v".to_owned(),
+        stream: serde_json::json!({}),
+        state: vec![state],
+    };
+    let stored = |who, state, now| {
+        let rows = vec![row(state)];
+        let store = &store;
+        async move {
+            store.put_streams(who, (before, before), &rows, (at(now), at(now + 10))).await.expect("it can be tried")
+        }
+    };
+    // A batch that is stored at 8 s holds the watch until 18 s, so nobody takes it at 12 s.
+    assert!(stored(one, 1, 8).await);
+    assert_eq!(hold(two, 12).await.expect("it can be tried"), None);
+    assert!(hold(two, 19).await.expect("it can be held").is_some(), "who says nothing loses it");
+    assert!(!stored(one, 2, 19).await, "and what it still has in hand is not stored");
+    assert_eq!(store.watched_streams().await.expect("they can be read")[0].state, [1]);
+}
+
+#[tokio::test]
+async fn how_far_the_watch_is_behind_is_counted_and_told() {
+    let mut config = config(&[ANSWERED]);
+    // Nobody watches for as long as this test runs, after the first look.
+    config.watch.tick_ms = 600_000;
+    config.watch.lease_ms = 1_200_000;
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+    let url = database().await;
+    let service = Service::start_at(&url, config, shared).await;
+    eventually("it has looked once", || async {
+        let held: Option<uuid::Uuid> =
+            sqlx::query_scalar("SELECT holder FROM watch_cursor").fetch_one(service.app.store.pool()).await.ok()?;
+        held
+    })
+    .await;
+    assert_eq!(service.app.store.unwatched_since().await.expect("it can be read"), None);
+    service.send(&traces::many("t", 3)).await;
+    service.verdicts(3).await;
+    clock.advance(TimeDelta::minutes(11));
+    let lag = eventually("it is counted", || async {
+        let lag = &service.app.bench.metrics.waiting.with_label_values(&["oldest_unwatched_verdict_seconds"]);
+        (lag.get() > 0.0).then_some(lag.get())
+    })
+    .await;
+    assert!((660.0..720.0).contains(&lag), "{lag}");
+    looked_at(&service, 1).await;
+    assert_eq!(service.app.store.unwatched_since().await.expect("it can be read"), None);
+}
+
+#[tokio::test]
 async fn a_drop_at_an_unknown_time_is_found_with_its_start_and_closing_it_makes_it_the_new_normal() {
     let url = database().await;
     let store = Store::connect(&url, 4, Duration::from_secs(10)).await.expect("the database is there");

@@ -7,6 +7,7 @@
 
 mod bend;
 mod entry;
+mod every_check;
 
 use entry::{DOORS, knock};
 use proptest::prelude::*;

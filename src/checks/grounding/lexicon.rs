@@ -1,8 +1,11 @@
 //! Words with a part in the grammar of support: words without content, negations, quantifiers, numbers, opposites.
 //!
-//! Asked by [`super::token`] for each word. Its rule: a word is known by its hash, in one probe.
+//! Asked by [`super::token`] for each word. Its rule: a word is known by its hash, in one probe without a branch.
+
+#![expect(clippy::cast_possible_truncation, reason = "parts of a word are taken on purpose")]
 
 use super::token::Packed;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// What the lexicon says of a word: some bits and a small number.
@@ -111,29 +114,34 @@ const NUMBERS: &[(u16, &str)] = &[
     (21, "ninety"),
 ];
 
-const SLOTS: usize = 2048;
+/// Slots of the words: a power of two, and more than twice as many as there are.
+const SLOTS: usize = 1 << 10;
 
-/// The words above by their hash.
-pub struct Lexicon(Box<[(u32, u16); SLOTS]>);
+/// The words above, each in one of the two slots that its hash names (cuckoo hashing; Pagh and Rodler, 2001): a look-up is two loads that
+/// do not wait for one another, and no branch, since words of grammar stand among others in any order. A slot is the
+/// hash above 32 bits of what is known.
+pub struct Lexicon([u64; SLOTS]);
 
-static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
-    let mut table = Box::new([(0_u32, 0_u16); SLOTS]);
-    let mut add = |word: &str, bits: u16| {
-        let hash = Packed::of(word).hash();
-        let mut slot = hash as usize % SLOTS;
-        while table[slot].0 != 0 && table[slot].0 != hash {
-            slot = (slot + 1) % SLOTS;
-        }
-        table[slot] = (hash, table[slot].1 | bits);
-    };
-    for (bits, words) in LISTS {
-        words.split_whitespace().for_each(|word| add(word, *bits));
+static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
+    let mut words: BTreeMap<u32, u16> = BTreeMap::new();
+    for (bits, list) in LISTS {
+        list.split_whitespace().for_each(|word| *words.entry(Packed::of(word).hash()).or_default() |= bits);
     }
     for (value, word) in NUMBERS {
-        add(word, value << 8);
+        *words.entry(Packed::of(word).hash()).or_default() |= value << 8;
     }
-    Lexicon(table)
+    let mut lexicon = Box::new(Lexicon([0; SLOTS]));
+    for (hash, bits) in words {
+        lexicon.put(hash, bits);
+    }
+    lexicon
 });
+
+/// The two slots of a hash; its lowest bit is always set.
+#[inline]
+fn places(hash: u32) -> [usize; 2] {
+    [hash >> 1, hash >> 11].map(|bits| bits as usize % SLOTS)
+}
 
 impl Lexicon {
     /// Made at its first use.
@@ -141,17 +149,27 @@ impl Lexicon {
         &LEXICON
     }
 
+    /// Puts a word into one of its slots; whatever is there moves to its other one.
+    fn put(&mut self, hash: u32, bits: u16) {
+        let (mut entry, mut place) = (u64::from(hash) << 32 | u64::from(bits), places(hash)[0]);
+        for _ in 0..SLOTS {
+            entry = std::mem::replace(&mut self.0[place], entry);
+            if entry == 0 {
+                return;
+            }
+            let [one, other] = places((entry >> 32) as u32);
+            place = if place == one { other } else { one };
+        }
+        panic!("a fixed list of words has no place in a table that is twice as long");
+    }
+
     /// What is known of the word with this hash.
     #[inline]
     pub fn word(&self, hash: u32) -> Word {
-        let mut slot = hash as usize % SLOTS;
-        loop {
-            match self.0[slot] {
-                (found, bits) if found == hash => return Word(bits),
-                (0, _) => return Word(0),
-                _ => slot = (slot + 1) % SLOTS,
-            }
-        }
+        // Small in the slot that is its own, and in no other.
+        let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
+        let known = one.min(other);
+        Word(if known > u64::from(u16::MAX) { 0 } else { known as u16 })
     }
 }
 
@@ -187,5 +205,24 @@ pub(super) fn is_common(stem: u32) -> bool {
             0 => return false,
             _ => slot = (slot + 1) % COMMON_SLOTS,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_is_known_by_all_its_lists() {
+        let know = |word: &str| Lexicon::get().word(Packed::of(word).hash());
+        for (bits, words) in LISTS {
+            for word in words.split_whitespace() {
+                assert_eq!(know(word).0 & bits, *bits, "{word}");
+            }
+        }
+        for (value, word) in NUMBERS {
+            assert_eq!(know(word).number().is_some(), *value > 0, "{word}");
+        }
+        assert_eq!((know("sofa"), Lexicon::get().word(1)), (Word::default(), Word::default()));
     }
 }

@@ -12,10 +12,15 @@ use std::sync::LazyLock;
 
 /// A many-to-many relation of stems: sorted, with a table of where each stem begins.
 pub struct Relation {
+    /// A bit for each hash that some stem has: most words of an answer end here, in a table that fits the nearest cache.
+    known: Vec<u64>,
     slots: Vec<(u32, u32)>,
     others: Vec<u32>,
     mask: usize,
 }
+
+/// Bits of `known`; a power of two.
+const KNOWN: usize = 1 << 16;
 
 impl Relation {
     fn of(lines: &str) -> Self {
@@ -28,7 +33,9 @@ impl Relation {
         }
         pairs.sort_unstable();
         pairs.dedup();
-        let size = (pairs.len() * 2).next_power_of_two();
+        let stems = pairs.chunk_by(|a, b| a.0 == b.0).count();
+        let size = (stems * 2).next_power_of_two();
+        let mut known = vec![0; KNOWN / 64];
         let mask = size - 1;
         let mut slots = vec![(0, 0); size];
         let mut others = Vec::with_capacity(pairs.len() * 2);
@@ -41,17 +48,21 @@ impl Relation {
                     slot = (slot + 1) & mask;
                 }
                 slots[slot] = (a, others.len() as u32);
+                known[bit(a) / 64] |= 1 << (bit(a) % 64);
                 last = a;
             }
             others.push(b);
         }
         others.push(0);
-        Self { slots, others, mask }
+        Self { known, slots, others, mask }
     }
 
     /// The stems related to one.
     #[inline]
     pub fn to(&self, stem: u32) -> &[u32] {
+        if self.known[bit(stem) / 64] >> (bit(stem) % 64) & 1 == 0 {
+            return &[];
+        }
         let mut slot = stem as usize & self.mask;
         loop {
             let (found, at) = self.slots[slot];
@@ -66,6 +77,12 @@ impl Relation {
             slot = (slot + 1) & self.mask;
         }
     }
+}
+
+/// Where a hash is in `known`; its lowest bit is always set.
+#[inline]
+fn bit(stem: u32) -> usize {
+    (stem >> 1) as usize % KNOWN
 }
 
 /// Words of opposite sense.

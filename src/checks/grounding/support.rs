@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
             soft += flag(has);
             telling += flag(!asked);
             told += flag(has && !asked);
-            let held = has && self.window.has(token.stem);
+            let held = has && self.window.has_token(i);
             match token.kind {
                 Kind::Number => {
                     numbers += 1.0;
@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
                 }
             }
             if self.window.first[i] != NONE
-                && (token.capital || is_rare(token))
+                && (token.capital || self.window.is_rare(i))
                 && let Some(j) = previous_rare.replace(i)
             {
                 rare_pairs += 1.0;

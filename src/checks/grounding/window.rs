@@ -43,6 +43,8 @@ pub struct Window<'a> {
     pub aligned: [u32; ROOM],
     /// For each token the first place of its stem in the context, or `NONE`.
     pub first: [u32; ROOM],
+    /// A bit for each token that the context has and that is rare.
+    rare: u64,
 }
 
 impl<'a> Window<'a> {
@@ -59,6 +61,7 @@ impl<'a> Window<'a> {
             known_rare: 0.0,
             aligned: [NONE; ROOM],
             first: [NONE; ROOM],
+            rare: 0,
         }
     }
 
@@ -69,10 +72,13 @@ impl<'a> Window<'a> {
         self.aligned = [NONE; ROOM];
         self.first = [NONE; ROOM];
         self.known_rare = 0.0;
+        self.rare = 0;
         for (i, token) in tokens.iter().enumerate().filter(|(_, t)| t.is_content()) {
             self.first[i] = self.index.first(token.stem);
             if self.first[i] != NONE {
-                self.count(i, is_rare(token));
+                let rare = is_rare(token);
+                self.rare |= u64::from(rare) << i;
+                self.count(i, rare);
             }
         }
         self.choose();
@@ -127,6 +133,17 @@ impl<'a> Window<'a> {
     #[inline]
     pub fn holds(&self, place: u32) -> bool {
         self.index.at(place).sentence.wrapping_sub(self.best) <= 1
+    }
+
+    /// Whether a token that the context has is rare.
+    #[inline]
+    pub fn is_rare(&self, i: usize) -> bool {
+        self.rare >> i & 1 == 1
+    }
+
+    /// Whether the chosen passage has the stem of a token.
+    pub fn has_token(&self, i: usize) -> bool {
+        self.index.chain(self.first[i]).take(PLACES_MAX).any(|place| self.holds(place))
     }
 
     /// Whether the chosen passage has a stem.

@@ -145,8 +145,8 @@ fn scores(text: &str) -> Vec<u32> {
     let known = &*PROFILES;
     let mut sums = Sums { known, total: [0; ROOM], part: [0; ROOM], rows: 0 };
     let (mut key, mut run, mut letters) = (0u64, 0, 0);
-    // The last three letters in base 27, where all are plain.
-    let (mut place, mut plain) = (0usize, 0);
+    // The last three letters in base 27, where all are plain; how often each of these stands alone, which a row is added for once.
+    let (mut place, mut plain, mut singles) = (0usize, 0, [0_u16; 27]);
     for c in text.chars().flat_map(char::to_lowercase) {
         if !c.is_alphabetic() {
             (run, place, plain) = (0, 0, 0);
@@ -155,22 +155,28 @@ fn scores(text: &str) -> Vec<u32> {
         key = (key << 21 | u64::from(c)) & (MASK << 42 | MASK << 21 | MASK);
         run += 1;
         if c.is_ascii() {
-            place = place % (27 * 27) * 27 + (c as usize - 'a' as usize) + 1;
+            let letter = (c as usize - 'a' as usize) + 1;
+            place = place % (27 * 27) * 27 + letter;
             plain += 1;
+            singles[letter] += 1;
         } else {
             (place, plain) = (0, 0);
         }
-        for n in 1..=3.min(run) {
-            sums.add(if n <= plain {
+        for n in 1 + usize::from(plain > 0)..=3.min(run) {
+            let gram = if n <= plain {
                 known.plain[place % [1, 27, 27 * 27, 27 * 27 * 27][n]]
             } else {
                 known.gram(key & [0, MASK, MASK << 21 | MASK, MASK << 42 | MASK << 21 | MASK][n])
-            });
+            };
+            sums.add(gram);
         }
         letters += 1;
         if letters >= LETTERS_MAX {
             break;
         }
+    }
+    for (letter, times) in singles.into_iter().enumerate().filter(|(_, times)| *times > 0) {
+        sums.add_times(known.plain[letter], times);
     }
     sums.settle();
     sums.total[..known.languages.len()].to_vec()
@@ -203,6 +209,17 @@ impl Sums {
                     self.settle();
                 }
             }
+        }
+    }
+
+    /// Adds an n-gram so many times.
+    fn add_times(&mut self, gram: Gram, times: u16) {
+        if let Gram::Row(row) = gram {
+            for (total, steps) in self.total.iter_mut().zip(&self.known.rows[row as usize]) {
+                *total += u32::from(*steps) * u32::from(times);
+            }
+        } else {
+            (0..times).for_each(|_| self.add(gram));
         }
     }
 

@@ -74,12 +74,23 @@ impl Looks {
         let bytes = text.as_bytes();
         // One past the last mark between words; which bytes of this block and the one before are of no hexadecimal number; its place.
         let (mut from, mut others, mut at) = (0, 0_u128, 0);
+        // The marks of this block and the one before; one stands before the text.
+        let mut marks = u128::MAX;
         for block in blocks(bytes) {
             let between =
                 block.mask(|b| u8::from(matches!(b, b' ' | b'\n' | b'\t' | b'-' | b'.' | b'_' | b'*' | b',' | b':')));
             let other = block.mask(|b| u8::from(!(b.is_ascii_hexdigit() || b == b'x')));
             (others, at) = (u128::from(other) << BLOCK | others >> BLOCK, block.at);
-            for bit in bits(between & block.real) {
+            marks = u128::from(between) << BLOCK | marks >> BLOCK;
+            let ends = between & block.real;
+            if telling(marks, others) & ends == 0 {
+                if (ends & !((marks << 1 >> BLOCK) as u64)) != 0 {
+                    (seen.letters, seen.pairs) = (0, 0);
+                }
+                from = if ends == 0 { from } else { at + BLOCK - ends.leading_zeros() as usize };
+                continue;
+            }
+            for bit in bits(ends) {
                 let end = at + bit;
                 if end > from {
                     seen.word(&bytes[from..end], others << (BLOCK - bit));
@@ -93,6 +104,23 @@ impl Looks {
         seen.looks.hex |= seen.looks.long;
         seen.looks
     }
+}
+
+/// The ends of the last block's words that [`Seen::word`] could take for a piece of something encoded: single letters, digits of one or
+/// two bytes, eight and more digits, and long words. All others only end what is in a row, and nearly every block has none.
+#[inline]
+fn telling(marks: u128, others: u128) -> u64 {
+    // A bit says that this many bytes up to it are all set.
+    let double = |mask: u128, by: u32| mask & mask << by;
+    let (inner, digits) = (!marks, !others);
+    let (two, four) = (double(inner, 1), double(double(inner, 1), 2));
+    let sixteen = double(double(four, 4), 8);
+    let long = sixteen & double(four, 4) << 16;
+    let (two_digits, four_digits) = (double(digits, 1), double(double(digits, 1), 2));
+    let single = inner & marks << 1;
+    let pair = two & two_digits & marks << 2 | four & four_digits & marks << 4;
+    let many = double(four_digits, 4);
+    ((single | pair | many | long) << 1 >> BLOCK) as u64
 }
 
 /// What the words so far look like.

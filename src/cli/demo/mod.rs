@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -52,6 +53,9 @@ pub(super) struct Args {
 
 /// Conversations sent in one request.
 const BATCH: usize = 20;
+
+/// The database of the demo, beside the usual one.
+const DATABASE: &str = "assize_demo";
 
 /// The demo gives up when nothing has moved for this long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -83,7 +87,7 @@ pub(super) async fn run(args: Args, context: &Context) -> anyhow::Result<ExitCod
     config.server.listen = address;
     let place = if config.database.url.is_some() { "the Postgres of DATABASE_URL" } else { "a private Postgres" };
     eprintln!("starting: {place}, the service on http://{address}, {}", who(&config, simulated));
-    let database = Database::open(&config, Some("assize_demo")).await?;
+    let database = Database::open(&config, Some(DATABASE)).await?;
     let shown = show(&args, config, &database, (listener, address), &life).await;
     life.stop(Duration::from_secs(5), std::future::pending()).await;
     database.close().await;
@@ -159,6 +163,7 @@ async fn show(
     let totals = app.store.tally_totals().await?;
     println!("{}", result::text(&verdicts, totals, seconds, simulated));
     println!("{}", result::alerts(&alerts, app.bench.clock.now()));
+    println!("{}", result::look_around(DATABASE, verdicts.first(), alerts.first()));
     if args.json {
         println!("{}", result::json(&verdicts, totals, alerts.len()));
     }
@@ -252,8 +257,11 @@ async fn watched(app: &App) -> anyhow::Result<Vec<Alert>> {
     while app.store.watch_is_behind().await? && start.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // What was counted is looked at in the same tick, and told at its end.
-    tokio::time::sleep(Duration::from_millis(2 * app.bench.config.watch.tick_ms + 500)).await;
+    // What was counted is looked at in the same round, and told at its end.
+    let counted = app.watch_rounds.load(Ordering::Relaxed);
+    while app.watch_rounds.load(Ordering::Relaxed) == counted && start.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Ok(app.store.alerts(&AlertFilter { limit: 100, ..AlertFilter::default() }).await?)
 }
 

@@ -93,7 +93,8 @@ pub(super) fn alerts(alerts: &[Alert], now: DateTime<Utc>) -> String {
     }
     let mut out = String::from("Alerts (in production they go to Slack, PagerDuty, Datadog, …: docs/alerts.md):\n");
     for alert in alerts {
-        let Some(change) = alert.changes.last().cloned() else { continue };
+        // As it was opened; what joined it since is in its facts.
+        let Some(change) = alert.changes.first().cloned() else { continue };
         let notice = Notice {
             id: alert.delivery_id(change.number, "demo"),
             change,
@@ -106,6 +107,20 @@ pub(super) fn alerts(alerts: &[Alert], now: DateTime<Utc>) -> String {
         writeln!(out, "\n{}", text::text(&notice)).expect("a String can be written");
     }
     out.trim_end().to_owned()
+}
+
+/// Commands that look at what the demo has stored.
+pub(super) fn look_around(database: &str, verdict: Option<&Verdict>, alert: Option<&Alert>) -> String {
+    let mut out = format!("\nLook around in what it has stored:\n  export ASSIZE__DATABASE__NAME={database}\n");
+    out.push_str("  assize report --by prompt_version\n");
+    if let Some(alert) = alert {
+        writeln!(out, "  assize alerts show {}", alert.id).expect("a String can be written");
+    }
+    if let Some(verdict) = verdict {
+        let (trace, rubric) = (&verdict.trace_id, &verdict.rubric);
+        writeln!(out, "  assize explain {trace} --rubric {rubric}").expect("a String can be written");
+    }
+    out
 }
 
 /// The result for programs: one line (a fixed interface).

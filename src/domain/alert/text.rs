@@ -9,6 +9,7 @@ use super::incident::{Alert, ChangeKind, Merged, State};
 use super::notice::Notice;
 use super::{Estimate, Evidence, Finding, Kind, Measure};
 use crate::domain::deployment::{Deployed, Deployment};
+use crate::domain::drift::Canaries;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::fmt::Write;
 
@@ -75,7 +76,10 @@ fn stream(finding: &Finding) -> String {
 fn moved(finding: &Finding, whole: bool) -> String {
     let measure = finding.measure;
     let show = |estimate: Estimate| if whole { shown(measure, estimate) } else { measure.show(estimate.value) };
-    let name = measure.words();
+    let name = match finding.kind {
+        Kind::JudgeDrift => format!("the judge moved: {} of the same traces", measure.words()),
+        _ => measure.words().to_owned(),
+    };
     match (finding.from, finding.to, finding.limit) {
         _ if finding.kind == Kind::NoData => "no verdicts any more".to_owned(),
         (_, Some(to), Some(limit)) => {
@@ -151,6 +155,7 @@ pub fn facts(notice: &Notice) -> Vec<(&'static str, String)> {
     };
     add("Data", data(lead));
     add("Evidence", evidence(lead.kind, &lead.evidence));
+    add("Judges", lead.canaries.as_ref().filter(|_| lead.kind != Kind::JudgeDrift).map(judges).unwrap_or_default());
     add("Deployments", list(lead.deploys.iter().map(|d| deploy(d, lead.since)), lead.deploys.len()));
     add("Also", also(alert, lead));
     let examples = lead.examples.iter().map(|example| {
@@ -206,10 +211,30 @@ fn data(lead: &Finding) -> String {
     if lead.n == 0 {
         return String::new();
     }
+    let version = lead.rubric_version.as_ref().map_or_else(String::new, |v| format!("; rubric version {}", plain(v)));
+    if let Some(canaries) = lead.canaries.as_ref().filter(|_| lead.kind == Kind::JudgeDrift) {
+        let (of, worse, better) = (canaries.of, canaries.worse, canaries.better);
+        return format!(
+            "{of} stored traces judged again at {}: {worse} worse than before, {better} better{version}",
+            time(canaries.at)
+        );
+    }
     let verdicts = if lead.n == 1 { "verdict" } else { "verdicts" };
     let weights = lead.weights.as_ref().map_or_else(String::new, |w| format!(", {}", plain(w)));
-    let version = lead.rubric_version.as_ref().map_or_else(String::new, |v| format!("; rubric version {}", plain(v)));
     format!("{} {verdicts} since then, worth {:.0} of equal weight{weights}{version}", lead.n, lead.n_eff)
+}
+
+/// Whether it may be the judge and not the application: what judges say now of traces that they have judged before.
+fn judges(canaries: &Canaries) -> String {
+    let Canaries { of, worse, better, moved, at } = canaries;
+    let (changed, at) = (worse + better, time(*at));
+    let names: Vec<String> = moved.iter().take(NAMED_MAX).map(|judge| plain(judge)).collect();
+    let said = match names.len() {
+        0 => "the judges are not shown to have moved".to_owned(),
+        1 => format!("the judge {} moved too", names[0]),
+        _ => format!("the judges {} moved too", names.join(", ")),
+    };
+    format!("{said}: {changed} of {of} canaries changed ({worse} worse, {better} better), judged again at {at}")
 }
 
 /// A number that may be very large or very small, with two digits that count.

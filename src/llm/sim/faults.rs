@@ -36,6 +36,12 @@ pub struct Faults {
     pub unusable: Option<u16>,
     /// Whether the judge obeys instructions in the text it judges, to test that this is noticed.
     pub obedient: bool,
+    /// How much lower its scores are than by its rules: a judge that became stricter, or, below 0, milder.
+    pub stricter_by: f64,
+    /// Share of verdicts turned round by chance, as of a judge that does not always say the same.
+    pub flip_rate: f64,
+    /// The model that it says it is; none = the one that was asked for.
+    pub answers_as: Option<String>,
 }
 
 impl Default for Faults {
@@ -54,6 +60,9 @@ impl Default for Faults {
             hide_limits: false,
             unusable: None,
             obedient: false,
+            stricter_by: 0.0,
+            flip_rate: 0.0,
+            answers_as: None,
         }
     }
 }
@@ -88,6 +97,12 @@ impl Faults {
         } else {
             Fault::None
         }
+    }
+
+    /// A score of the rules as this judge gives it now.
+    pub(super) fn bend(&self, score: f64, number: u64) -> f64 {
+        let score = if uniform(number, b"flip") < self.flip_rate { 1.0 - score } else { score };
+        (score - self.stricter_by).clamp(0.0, 1.0)
     }
 
     pub(super) fn latency(&self, number: u64) -> Duration {
@@ -158,6 +173,16 @@ mod tests {
         let faults = Faults { error_rate: 0.2, hang_rate: 0.1, ..Faults::default() };
         let hit = |wanted| (0..10_000).filter(|n| faults.draw(*n) == wanted).count();
         assert!((1_800..2_200).contains(&hit(Fault::Error)) && (850..1_150).contains(&hit(Fault::Hang)));
+    }
+
+    #[test]
+    fn scores_are_bent_as_was_asked_for() {
+        let flips = Faults { flip_rate: 0.2, ..Faults::default() };
+        let turned = (0..10_000).filter(|n| flips.bend(0.8, *n) < 0.5).count();
+        assert!((1_800..2_200).contains(&turned), "{turned}");
+        let strict = Faults { stricter_by: 0.3, ..Faults::default() };
+        assert!((strict.bend(0.8, 1) - 0.5).abs() < 1e-12 && strict.bend(0.1, 1).abs() < 1e-12);
+        assert!((Faults::default().bend(0.8, 1) - 0.8).abs() < 1e-12);
     }
 
     #[test]

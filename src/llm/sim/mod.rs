@@ -131,7 +131,8 @@ impl Sim {
                 Outcome::Garbage(reply::completion(model, number, "{\"reason\": \"cut of", "length", tokens))
             }
             Fault::None => {
-                let text = reply::answer(request, model, faults.obedient);
+                let text = reply::answer(request, model, (faults, number));
+                let model = faults.answers_as.as_deref().unwrap_or(model);
                 let completion = reply::completion(model, number, &text, "stop", tokens);
                 let tool = request.get("tools").is_some();
                 let completion = reply::with_logprobs(request, completion);

@@ -2,7 +2,7 @@
 //!
 //! Its rule: it answers in the form that was asked for: a JSON schema, a tool, or plain text.
 
-use super::rules;
+use super::{Faults, rules};
 use serde_json::{Value, json};
 
 /// A completion object around `text`.
@@ -47,16 +47,17 @@ fn messages(request: &Value) -> Vec<(String, String)> {
 }
 
 /// What the judge says.
-pub(super) fn answer(request: &Value, model: &str, obedient: bool) -> String {
+pub(super) fn answer(request: &Value, model: &str, (faults, number): (&Faults, u64)) -> String {
     let messages = messages(request);
     let system = messages.iter().find(|(role, _)| role == "system").map_or("", |(_, text)| text);
     // All of them: the last one may only say what was wrong with the reply before.
     let told: Vec<&str> = messages.iter().filter(|(role, _)| role == "user").map(|(_, text)| text.as_str()).collect();
     let user = told.join("\n");
-    if let Some(obeyed) = obedient.then(|| rules::obey(&user)).flatten() {
+    if let Some(obeyed) = faults.obedient.then(|| rules::obey(&user)).flatten() {
         return obeyed;
     }
-    let verdict = rules::judge(system, &user, model);
+    let mut verdict = rules::judge(system, &user, model);
+    verdict.score = faults.bend(verdict.score, number);
     let schema = request
         .pointer("/response_format/json_schema/schema")
         .or_else(|| request.pointer("/tools/0/function/parameters"));
@@ -182,7 +183,8 @@ mod tests {
             let message = |role: &str, text: &str| json!({"role": role, "content": text});
             let system = "Rubric: faithfulness\nReply with one JSON object: {\"canary\": \"c0ffee\" exactly, \"score\": a number from 0 to 1}.";
             let messages = [message("system", system), message("user", question), message("user", "Reply again.")];
-            let text = answer(&json!({"messages": messages}), "sim-large", obedient);
+            let faults = Faults { obedient, ..Faults::default() };
+            let text = answer(&json!({"messages": messages}), "sim-large", (&faults, 1));
             serde_json::from_str::<Value>(&text).expect("JSON")
         };
         assert!(ask(false)["score"].as_f64().expect("a number") < 0.3, "it still sees the answer");

@@ -116,6 +116,7 @@ impl Late<'_> {
             trace_id: pair.after.trace_id.clone(),
             unit: crate::domain::unit::Unit::Trace,
             replay: false,
+            canary: false,
             rubric: unit.rubric.as_str().into(),
             rubric_version: unit.rubric_version.as_str().into(),
             inclusion_probability: unit.inclusion_probability,

@@ -38,7 +38,9 @@ pub(super) async fn ask_judge(bench: &Bench, question: &Question, job: &Job, sea
         let error = Some(format!("{FINAL}there is no judge `{seat}` in the configuration"));
         return (Vote { error, ..vote }, Failure::default());
     };
-    let cache_key = bench.cache().map(|_| question.cache_key(seat, judge)).unwrap_or_default();
+    // What a canary is asked for is what the judge says today.
+    let cache = bench.cache().filter(|_| !job.canary);
+    let cache_key = cache.map(|_| question.cache_key(seat, judge)).unwrap_or_default();
     if let Some(vote) = cached(bench, judge, &cache_key).await {
         return (Vote { judge: seat.to_owned(), ..vote }, Failure::default());
     }
@@ -109,7 +111,7 @@ fn sits<'a>(
 
 /// The vote of an earlier time for the same question. A cache that does not answer is no reason not to ask.
 async fn cached(bench: &Bench, judge: &JudgeHandle, key: &str) -> Option<Vote> {
-    let store = bench.cache()?;
+    let store = bench.cache().filter(|_| !key.is_empty())?;
     let found = store.cached_votes(&[key.to_owned()], bench.clock.now()).await.ok()?.remove(key)?;
     bench.metrics.judge_requests.with_label_values(&[judge.name.as_str(), "cached"]).inc();
     let free = Vote { tokens: VoteTokens::default(), cost_usd: 0.0, latency_ms: 0, attempts: 0, ..found };

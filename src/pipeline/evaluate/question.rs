@@ -101,12 +101,8 @@ impl Question {
 
     /// Hash of the exact question to a judge: endpoint, model, parameters, and the messages in their first form.
     pub fn cache_key(&self, seat: &str, judge: &JudgeHandle) -> String {
-        let config = &judge.config;
-        let parameters = json!({
-            "endpoint": judge.endpoint(), "model": config.model, "temperature": config.temperature, "top_p": config.top_p,
-            "seed": config.seed, "reasoning_effort": config.reasoning_effort, "logprobs": config.logprobs,
-            "output_tokens_max": config.output_tokens_max(), "output": self.rubric.output,
-        });
+        let mut parameters = judge.parameters();
+        parameters["output"] = json!(self.rubric.output);
         let question = if matches!(self.rubric.output, Output::Claims { .. }) {
             // The marks are a hash of the rubric's version and of every input.
             format!("{}{}", self.marks.nonce, self.marks.canary)

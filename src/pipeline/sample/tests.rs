@@ -352,7 +352,7 @@ fn over_simulated_days_weighted_estimates_are_right_and_the_plain_mean_is_not() 
         assert!(day.kept.iter().all(|k| k.feature < 4) && day.hazard.iter().sum::<f64>() > 0.0);
     }
     assert!(weighted.bias().abs() < 3.5, "{}", weighted.bias());
-    assert!((0.86..=1.0).contains(&weighted.coverage()), "{} of 56 days", weighted.coverage());
+    assert!((0.9..=1.0).contains(&weighted.coverage()), "{} of 56 days", weighted.coverage());
     assert!(plain.bias() > 10.0, "the plain mean is off by {} standard errors", plain.bias());
 }
 

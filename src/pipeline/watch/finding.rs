@@ -72,6 +72,7 @@ fn plain(slice: &Slice, kind: OutputKind, rubric: &Rubric, (before, after): (&Ar
         examples: Vec::new(),
         deploys: Vec::new(),
         runbook: rubric.alert.runbook.clone(),
+        canaries: None,
     }
 }
 

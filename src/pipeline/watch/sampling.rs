@@ -90,6 +90,7 @@ fn finding(rule: &str, counted: &Counted, (since, now): (DateTime<Utc>, DateTime
         examples: Vec::new(),
         deploys: Vec::new(),
         runbook: None,
+        canaries: None,
     }
 }
 

@@ -126,6 +126,7 @@ fn crossed(rule: &Rule, window: &Window, (since, now): (DateTime<Utc>, DateTime<
         examples: Vec::new(),
         deploys: Vec::new(),
         runbook: None,
+        canaries: None,
     };
     Some((finding, known.is_some()))
 }

@@ -45,10 +45,15 @@ impl Webhook {
         let json = notice.json();
         let Some(template) = &self.template else { return Ok(json.to_string()) };
         // The error's detail may quote values, so only its kind and place are told.
-        minijinja::Environment::new().render_str(template, minijinja::value::Serde(&json)).map_err(|e| {
+        let body = minijinja::Environment::new().render_str(template, minijinja::value::Serde(&json)).map_err(|e| {
             let line = e.line().map_or_else(String::new, |line| format!(" in line {line}"));
             format!("the template cannot be rendered: {}{line}", e.kind())
-        })
+        })?;
+        // It did with a sample at start.
+        match serde_json::from_str::<serde::de::IgnoredAny>(&body) {
+            Ok(_) => Ok(body),
+            Err(e) => Err(format!("the template gives no JSON (line {}); write texts with |tojson", e.line())),
+        }
     }
 }
 
@@ -60,15 +65,10 @@ impl Channel for Webhook {
                 Err(reason) => return Delivery::Dead { reason },
             };
             let (id, seconds) = (notice.id.to_string(), notice.at.timestamp());
-            let kind = if serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok() {
-                "application/json"
-            } else {
-                "text/plain; charset=utf-8"
-            };
             let mut request = self
                 .http
                 .post(self.url.expose_secret())
-                .header("content-type", kind)
+                .header("content-type", "application/json")
                 .header("webhook-id", &id)
                 .header("webhook-timestamp", seconds);
             if let Some(key) = &self.key {

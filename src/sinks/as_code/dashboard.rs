@@ -43,7 +43,8 @@ fn status() -> Value {
 }
 
 fn group(row: Row, watches: &[Watch]) -> Value {
-    let widgets: Vec<Value> = watches.iter().filter(|watch| watch.row == row).map(graph).collect();
+    let shown = watches.iter().filter(|watch| watch.row == row && !watch.graph.lines.is_empty());
+    let widgets: Vec<Value> = shown.map(graph).collect();
     let definition = json!({"type": "group", "layout_type": "ordered", "title": row.title(), "show_title": true, "widgets": widgets});
     json!({"definition": definition})
 }

@@ -157,6 +157,7 @@ mod tests {
             trace_id: "5b8efff798038103d269b633813fc60c".to_owned(),
             unit: crate::domain::unit::Unit::Trace,
             replay: false,
+            canary: false,
             rubric: "faithfulness".into(),
             rubric_version: "sha256:abc".into(),
             inclusion_probability: 0.5,

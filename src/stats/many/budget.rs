@@ -9,6 +9,9 @@ use crate::stats::invalid::{Invalid, amount, within};
 use crate::stats::stream::ALPHA_SCAN_MAX;
 use serde::{Deserialize, Serialize};
 
+/// The part of the budget that is for saying that a judge has moved: half of what the scans leave.
+pub const JUDGES: f64 = 0.05;
+
 /// False alarms a month, and what is kept back for new streams.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
@@ -45,6 +48,15 @@ impl Budget {
         Ok(priorities.iter().map(share).collect())
     }
 
+    /// The error level of 30 days of canaries of each of so many judges: the panels' seats, all rubrics together.
+    ///
+    /// # Errors
+    /// When the budget is out of range.
+    pub fn judges(&self, seats: usize) -> Result<f64, Invalid> {
+        self.check()?;
+        Ok((self.per_month * self.reserve.min(JUDGES) / seats.max(1) as f64).min(ALPHA_SCAN_MAX))
+    }
+
     /// The error level of a stream that appears when `spent` of the reserve is given out: as much as the others have, but at
     /// most half of what is left, so that there is always some.
     ///
@@ -54,7 +66,7 @@ impl Budget {
         self.check()?;
         amount("what others have", others)?;
         amount("the reserve that is spent", spent)?;
-        let left = (self.per_month * self.reserve - spent).max(0.0);
+        let left = (self.per_month * (self.reserve - JUDGES) - spent).max(0.0);
         Ok(others.min(left / 2.0).min(ALPHA_SCAN_MAX))
     }
 }
@@ -74,7 +86,8 @@ mod tests {
         for _ in 0..100 {
             spent += budget.newcomer(0.0045, spent).expect("in range");
         }
-        assert!(spent <= 0.1, "{spent}");
+        let judges = budget.judges(8).expect("in range") * 8.0;
+        assert!(spent + judges <= 0.1 + 1e-12, "{spent} {judges}");
         assert_eq!(budget.shares(&[]), Ok(vec![]));
         assert_eq!(budget.shares(&[0.0]), Ok(vec![0.0]));
         assert!(budget.shares(&[f64::NAN]).is_err() && Budget { per_month: 0.0, ..budget }.shares(&[1.0]).is_err());

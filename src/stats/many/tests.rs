@@ -106,3 +106,17 @@ fn e_values_at_their_edges() {
     assert!(adjust::adjusted(&[1.1], Method::Holm).is_err());
     assert_eq!(adjust::adjusted(&[], Method::Holm), Ok(vec![]));
 }
+
+/// What e-LOND would ask of a version test: why `docs/statistics.md` says that deployments are families of their own.
+#[test]
+fn the_evidence_that_e_lond_asks_for_grows_with_every_deployment() {
+    let mut asked = Vec::new();
+    let mut lond = Lond::new(0.1).expect("a rate");
+    for t in 1..=100 {
+        let level = lond.test_e(0.0).expect("an e-value").level;
+        if [1, 10, 100].contains(&t) {
+            asked.push((1.0 / level).round());
+        }
+    }
+    assert_eq!(asked, [187.0, 2565.0, 24048.0], "against 20 where a deployment is a family of its own");
+}

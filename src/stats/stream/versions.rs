@@ -25,7 +25,7 @@ pub struct VersionFinding {
     pub version: String,
     /// Those that were first seen before it.
     pub against: Vec<String>,
-    /// The hour in which it was first seen.
+    /// When its first score was completed.
     pub first_seen: DateTime<Utc>,
     /// What the evidence says.
     pub comparison: Comparison,
@@ -34,13 +34,24 @@ pub struct VersionFinding {
 /// Counters of each version of one thing: prompt, model or service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Versions(BTreeMap<String, Days>);
+pub struct Versions(BTreeMap<String, Seen>);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Days {
+struct Seen {
     /// The hour of its first score.
     first: i64,
+    /// The microsecond of it; what was stored before this was kept has the hour only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_us: Option<i64>,
     days: BTreeMap<i64, Tally>,
+}
+
+impl Seen {
+    /// When its first score was completed.
+    fn began(&self) -> DateTime<Utc> {
+        let exact = self.first_us.and_then(DateTime::from_timestamp_micros);
+        exact.unwrap_or_else(|| super::time_of(self.first))
+    }
 }
 
 impl Versions {
@@ -56,7 +67,7 @@ impl Versions {
     ) -> Result<(), Invalid> {
         let mut one = Tally::default();
         one.add(loss, inclusion)?;
-        self.add(version, super::hour_of(completed_at), &one);
+        self.add(version, completed_at, &one);
         Ok(())
     }
 
@@ -82,22 +93,24 @@ impl Versions {
         Ok(())
     }
 
-    /// The versions with the hour in which each was first seen, the oldest first.
+    /// The versions with the time when each was first seen, the oldest first.
     #[must_use]
     pub fn first_seen(&self) -> Vec<(&str, DateTime<Utc>)> {
         let mut seen: Vec<(&str, DateTime<Utc>)> =
-            self.0.iter().map(|(version, days)| (version.as_str(), super::time_of(days.first))).collect();
+            self.0.iter().map(|(version, days)| (version.as_str(), days.began())).collect();
         seen.sort_by_key(|(version, at)| (*at, *version));
         seen
     }
 
-    /// Adds (or takes back) scores that were completed in the hour.
-    pub(super) fn add(&mut self, version: &str, hour: i64, scores: &Tally) {
+    /// Adds (or takes back) scores that were completed at this time, or in its hour and not before it.
+    pub(super) fn add(&mut self, version: &str, completed_at: DateTime<Utc>, scores: &Tally) {
         if version.is_empty() {
             return;
         }
+        let (hour, at_us) = (super::hour_of(completed_at), completed_at.timestamp_micros());
         let day = hour.div_euclid(24);
         if let Some(known) = self.0.get_mut(version) {
+            known.first_us = Some(known.began().timestamp_micros().min(at_us));
             known.first = known.first.min(hour);
             known.days.entry(day).or_default().merge(scores);
             if known.days.len() > usize::try_from(DAYS_KEPT).unwrap_or(usize::MAX) {
@@ -105,10 +118,10 @@ impl Versions {
             }
             return;
         }
-        let days = Days { first: hour, days: BTreeMap::from([(day, scores.clone())]) };
+        let days = Seen { first: hour, first_us: Some(at_us), days: BTreeMap::from([(day, scores.clone())]) };
         self.0.insert(version.to_owned(), days);
         if self.0.len() > VERSIONS_MAX {
-            let oldest = self.0.iter().min_by_key(|(name, days)| (days.first, *name)).map(|(name, _)| name.clone());
+            let oldest = self.0.iter().min_by_key(|(name, days)| (days.began(), *name)).map(|(name, _)| name.clone());
             oldest.map(|name| self.0.remove(&name));
         }
     }
@@ -123,7 +136,7 @@ impl Versions {
         for (version, own) in &self.0 {
             let from = own.first.div_euclid(24) - DAYS_BEFORE;
             let earlier: Vec<_> =
-                self.0.iter().filter(|(name, days)| (days.first, *name) < (own.first, version)).collect();
+                self.0.iter().filter(|(name, days)| (days.began(), *name) < (own.began(), version)).collect();
             let (mut before, mut after) = (Tally::default(), Tally::default());
             for (_, days) in &earlier {
                 days.days.range(from..).for_each(|(_, tally)| before.merge(tally));
@@ -132,10 +145,39 @@ impl Versions {
             if !before.is_empty() {
                 let against = earlier.into_iter().map(|(name, _)| name.clone()).collect();
                 let comparison = compare(&before, &after, &question)?;
-                let first_seen = super::time_of(own.first);
+                let first_seen = own.began();
                 found.push(VersionFinding { version: version.clone(), against, first_seen, comparison });
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn versions_of_one_hour_are_in_the_order_in_which_they_came() {
+        let start = DateTime::from_timestamp(1_750_000_000, 0).expect("a date");
+        let at = |minutes| start + TimeDelta::minutes(minutes);
+        // Told out of order, and with names in the other order: nothing of that counts.
+        for order in [[("a", 9), ("b", 2), ("c", 5)], [("c", 5), ("a", 9), ("b", 2)]] {
+            let mut versions = Versions::default();
+            for (name, minutes) in order {
+                for more in [20, 0, 10] {
+                    versions.count(name, at(minutes + more), (0.0, 1.0)).expect("in range");
+                }
+            }
+            assert_eq!(versions.first_seen(), [("b", at(2)), ("c", at(5)), ("a", at(9))]);
+            let found = versions.compare(0.0, 0.05, 1.0).expect("in range");
+            let against = |name: &str| found.iter().find(|f| f.version == name).map(|f| f.against.clone());
+            assert_eq!((against("b"), against("c")), (None, Some(vec!["b".to_owned()])));
+            assert_eq!(against("a"), Some(vec!["b".to_owned(), "c".to_owned()]));
+        }
+        // What was stored with the hour alone can be read, and keeps its place.
+        let old: Versions = serde_json::from_str(r#"{"a": {"first": 0, "days": {}}}"#).expect("as it was stored");
+        assert_eq!(old.first_seen(), [("a", DateTime::UNIX_EPOCH)]);
     }
 }

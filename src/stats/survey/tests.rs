@@ -223,6 +223,34 @@ fn what_cannot_be_is_refused() {
     assert!(refused(&[clustered(&[1, 2]), alone(5.0, &items)]), "clusters in part");
 }
 
+#[test]
+fn weights_that_differ_have_the_interval_of_their_cells() {
+    // 20 items at .9 with 6 failures, 8 at .05 with one; the limits by scipy's beta quantiles and the formula in `survey/rate.rs`.
+    let failed = |n: usize| f64::from(u8::from(n < 6 || n == 20));
+    let items: Vec<(f64, f64)> = (0..28).map(|n| (failed(n), if n < 20 { 0.9 } else { 0.05 })).collect();
+    let size = items.iter().map(|(_, pi)| 1.0 / pi).sum();
+    for (target, low, high) in [
+        (Target::Process, 0.046_520_948_456_595_27, 0.436_251_559_292_271_1),
+        (Target::Population, 0.049_123_607_986_468_934, 0.426_754_263_480_626_84),
+    ] {
+        let own = mean(&[alone(size, &items)], target).expect("a sample").rate_interval(Level::P95).expect("a rate");
+        assert!((own.low - low).abs() < 1e-9 && (own.high - high).abs() < 1e-9, "{own:?}");
+    }
+    // What was kept whole has no doubt, and what was not keeps its own.
+    let whole: Vec<(f64, f64)> = items.iter().map(|(y, pi)| (*y, if *pi > 0.5 { 1.0 } else { *pi })).collect();
+    let size = whole.iter().map(|(_, pi)| 1.0 / pi).sum();
+    let own = mean(&[alone(size, &whole)], Target::Population).expect("a sample").rate_interval(Level::P95);
+    let none_failed: Vec<(f64, f64)> = whole.iter().map(|(y, pi)| (if *pi < 0.5 { 0.0 } else { *y }, *pi)).collect();
+    let rare = mean(&[alone(size, &none_failed)], Target::Population).expect("a sample");
+    let (own, rare) = (own.expect("a rate"), rare.rate_interval(Level::P95).expect("a rate"));
+    assert!(own.high > rare.high && rare.high > 0.2, "eight that stand for 160 may have missed failures: {rare:?}");
+    assert!(rare.low <= rare_value(&none_failed) && own.low >= 0.0, "{own:?}");
+}
+
+fn rare_value(items: &[(f64, f64)]) -> f64 {
+    hajek::mean(items).expect("items").value
+}
+
 proptest! {
     #[test]
     fn one_stratum_is_hajeks_mean(

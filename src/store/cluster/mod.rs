@@ -168,11 +168,17 @@ pub async fn fresh_database(url: &SecretString, name: &str) -> Result<SecretStri
     let make_it = AssertSqlSafe(format!("CREATE DATABASE {quoted}"));
     connection.execute(make_it).await.map_err(StoreError::op("making a database"))?;
     connection.close().await.map_err(StoreError::op("closing a connection"))?;
+    Ok(with_database(url, name))
+}
+
+/// The address of another database on the same server.
+#[must_use]
+pub fn with_database(url: &SecretString, name: &str) -> SecretString {
     let (base, query) = url.expose_secret().split_once('?').map_or((url.expose_secret(), None), |(b, q)| (b, Some(q)));
     // The path of the URL, if it has one, begins after the third slash.
     let server = base.match_indices('/').nth(2).map_or(base, |(at, _)| &base[..at]);
     let query = query.map_or_else(String::new, |q| format!("?{q}"));
-    Ok(SecretString::from(format!("{server}/{name}{query}")))
+    SecretString::from(format!("{server}/{name}{query}"))
 }
 
 /// Whether a private cluster was ever made under `dir`.

@@ -22,8 +22,8 @@ use assize::store::verdicts::VerdictFilter;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -32,16 +32,38 @@ use uuid::Uuid;
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The folder of this run of the tests. What runs left behind whose process is gone is removed, since a server's files are large.
+fn run_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        const PREFIX: &str = "assize-test-";
+        let temp = std::env::temp_dir();
+        for entry in std::fs::read_dir(&temp).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let process = name.strip_prefix(PREFIX).and_then(|id| id.parse::<u32>().ok());
+            if process.is_some_and(|id| Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{id}")).exists())
+            {
+                drop(std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        temp.join(format!("{PREFIX}{}", std::process::id()))
+    })
+}
+
+/// A folder that nobody else uses; it stays until a later run.
+pub fn folder() -> PathBuf {
+    let path = run_folder().join(Uuid::now_v7().simple().to_string());
+    std::fs::create_dir_all(&path).expect("a folder can be made");
+    path
+}
+
 /// The server that all tests share: `DATABASE_URL`, or a private one that goes with this process.
 async fn shared_server() -> SecretString {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         return url.into();
     }
-    let start = || async {
-        let dir = std::env::temp_dir().join(format!("assize-test-{}", std::process::id()));
-        Cluster::start(&dir, false).await.expect("a private Postgres starts")
-    };
+    let start = || async { Cluster::start(&folder().join("cluster"), false).await.expect("a private Postgres starts") };
     CLUSTER.get_or_init(start).await.url().clone()
 }
 
@@ -82,7 +104,7 @@ pub async fn serve(router: axum::Router) -> String {
 
 /// A configuration for tests: short waits, rubrics of the test.
 pub fn config(rubrics: &[&str]) -> Config {
-    let dir = tempfile::tempdir().expect("a folder").keep();
+    let dir = folder();
     for (n, text) in rubrics.iter().enumerate() {
         std::fs::write(dir.join(format!("{n}.yaml")), text).expect("a rubric can be written");
     }

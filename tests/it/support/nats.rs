@@ -28,7 +28,7 @@ fn server(port: u16, dir: &std::path::Path) -> Child {
 impl Nats {
     pub async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let dir = tempfile::tempdir().expect("a folder").keep();
+        let dir = super::folder();
         let child = server(port, &dir);
         let client = eventually("nats-server answers", || async {
             async_nats::connect(format!("nats://127.0.0.1:{port}")).await.ok()

@@ -27,7 +27,7 @@ pub struct Program {
 impl Program {
     /// Writes the configuration to a file, starts `serve` on it and waits until it is ready.
     pub async fn serve(url: &SecretString, config: &Config, log_level: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a folder").keep();
+        let dir = super::folder();
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let mut config = config.clone();
         config.server.listen = ([127, 0, 0, 1], port).into();

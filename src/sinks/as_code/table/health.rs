@@ -8,7 +8,7 @@ use super::{Alarm, Graph, Method, Row, Rule, Unit, Watch};
 const APP: &[&str] = &["ml_app", "env"];
 
 pub(super) fn watches() -> Vec<Watch> {
-    vec![latency(), error_rate(), judge_error(), judge_latency(), nothing_judged()]
+    vec![latency(), error_rate(), judge_error(), judge_latency(), nothing_judged(), watch_lag()]
 }
 
 fn above(expression: impl Into<Expression>, method: &'static str, window: &'static str, critical: f64) -> Alarm {
@@ -163,5 +163,28 @@ fn nothing_judged() -> Watch {
                 .to_owned(),
             hold: "10m",
         }),
+    }
+}
+
+/// Only Prometheus knows: what Datadog is told comes from verdicts and alerts, and a watch that stands still sends neither.
+fn watch_lag() -> Watch {
+    let lag = "max(assize_waiting{kind=\"oldest_unwatched_verdict_seconds\"})";
+    Watch {
+        key: "watch_lag".to_owned(),
+        row: Row::Health,
+        title: "Verdicts are not watched".to_owned(),
+        means: "The oldest verdict that the watch has not counted is older than ten minutes: a drop would not be told.",
+        remedy: "See that a process with the role watch runs (assize doctor), and its log for errors of the database.",
+        runbook: None,
+        priority: 2,
+        graph: Graph {
+            title: "Age of the oldest verdict not watched".to_owned(),
+            unit: Unit::Seconds,
+            bars: false,
+            lines: Vec::new(),
+            prometheus: vec![("age", lag.to_owned())],
+        },
+        alarm: None,
+        rule: Some(Rule { expression: format!("{lag} > 600"), hold: "5m" }),
     }
 }

@@ -77,7 +77,7 @@ pub struct Graph {
     pub unit: Unit,
     /// Whether it is bars, not lines.
     pub bars: bool,
-    /// For Datadog: legends and queries.
+    /// For Datadog: legends and queries; empty where Datadog does not have it.
     pub lines: Vec<(&'static str, Expression)>,
     /// For Prometheus: legends (in Grafana's form) and expressions; empty where Prometheus does not have it.
     pub prometheus: Vec<(&'static str, String)>,
