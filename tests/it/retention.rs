@@ -258,8 +258,14 @@ async fn a_job_settled_on_two_days_leaves_one_verdict() {
         lease.item.unscored(Outcome::Expired, String::new(), TraceLabels::default(), at)
     };
     // The first worker is so slow that another has the job the next day: the key of the table would let both in.
-    let slow = store.claim(1, lease_for, days[0]).await.expect("it can be claimed").pop().expect("a job");
-    let quick = store.claim(1, lease_for, days[1]).await.expect("it can be claimed").pop().expect("the same job");
+    let slow =
+        store.claim(uuid::Uuid::nil(), 1, lease_for, days[0]).await.expect("it can be claimed").pop().expect("a job");
+    let quick = store
+        .claim(uuid::Uuid::nil(), 1, lease_for, days[1])
+        .await
+        .expect("it can be claimed")
+        .pop()
+        .expect("the same job");
     let settle = async |lease: Lease<Job>, at| {
         let verdict = verdict(&lease, at);
         store.settle(&[(lease, verdict)], &["test"], TimeDelta::zero(), at).await.expect("it can be settled").len()
