@@ -172,8 +172,8 @@ async fn text_and_secrets_reach_neither_logs_nor_metrics() {
 #[tokio::test]
 async fn two_workers_share_the_work() {
     let url = database().await;
-    // Slow enough that the second worker has its turn before the first is done, on a busy machine too.
-    let (sim, base) = sim(Faults { latency_ms: 100, ..Faults::default() }).await;
+    // So slow that jobs come faster than one worker does them, on a busy machine too: then the second has its turn.
+    let (sim, base) = sim(Faults { latency_ms: 300, ..Faults::default() }).await;
     let mut config = config(&[JUDGED]);
     with_judges(&mut config, &base, &["a"]);
     config.work.concurrency = 4;
