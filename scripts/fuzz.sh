@@ -21,7 +21,7 @@ for target in "$@"; do
   corpus="fuzz/corpus/$target" found="fuzz/artifacts/$target/"
   mkdir -p "$corpus" "$found"
   echo "fuzz: $target for $seconds seconds"
-  "$CARGO_TARGET_DIR/$triple/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+  "$CARGO_TARGET_DIR/$triple/release/$target" -max_total_time="$seconds" -timeout=30 -report_slow_units=30 -rss_limit_mb=2048 -max_len=65536 \
     -print_final_stats=1 -artifact_prefix="$found" "$corpus" "fuzz/seeds/$target" 2>&1 | grep -E 'stat::|DONE|ERROR|SUMMARY|panicked|Test unit|ALARM' || true
   if [ -n "$(ls "$found")" ]; then
     echo "fuzz: $target failed on $found$(ls "$found" | head -1)" >&2

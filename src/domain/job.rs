@@ -4,7 +4,7 @@
 //! job, so the compiler sees to it that a job is settled once. The way not taken: a status column with a rescuer for
 //! stuck rows; one `visible_at` column means ready, retry later and leased alike.
 
-use super::unit::Unit;
+use super::unit::{Unit, unit_job_id};
 use super::verdict::{JoinIds, Outcome, TraceLabels, Verdict, Vote};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,31 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job that nobody has claimed yet, of all that there is (inclusion probability 1), to be judged live: what differs is
+    /// written over it. `rubric` is name and version, `times` when it is enqueued and its deadline.
+    #[must_use]
+    pub fn new(
+        trace_id: &str,
+        unit: Unit,
+        (rubric, version): (&str, &str),
+        (enqueued_at, deadline_at): (DateTime<Utc>, DateTime<Utc>),
+    ) -> Self {
+        Self {
+            id: unit_job_id(trace_id, &unit, rubric, version),
+            trace_id: trace_id.to_owned(),
+            unit,
+            replay: false,
+            canary: false,
+            rubric: rubric.into(),
+            rubric_version: version.into(),
+            inclusion_probability: 1.0,
+            attempts: 0,
+            votes: Vec::new(),
+            enqueued_at,
+            deadline_at,
+        }
+    }
+
     /// A verdict of this job that has no score, which is where every verdict starts from.
     #[must_use]
     pub fn unscored(&self, outcome: Outcome, explanation: String, trace: TraceLabels, now: DateTime<Utc>) -> Verdict {

@@ -341,20 +341,9 @@ fn selected(fresh: Vec<Drawn>, kept: Vec<Drawn>, most: usize) -> Vec<Drawn> {
 }
 
 fn job(drawn: Drawn, canary: &Canary, run: &Run) -> Job {
-    Job {
-        id: canary.job,
-        trace_id: drawn.trace_id,
-        unit: drawn.span_id.map_or(Unit::Trace, Unit::Span),
-        replay: true,
-        canary: true,
-        rubric: run.rubric.as_str().into(),
-        rubric_version: run.rubric_version.as_str().into(),
-        inclusion_probability: drawn.inclusion_probability,
-        attempts: 0,
-        votes: Vec::new(),
-        enqueued_at: run.started_at,
-        deadline_at: run.due_at,
-    }
+    let unit = drawn.span_id.map_or(Unit::Trace, Unit::Span);
+    let plain = Job::new(&drawn.trace_id, unit, (&run.rubric, &run.rubric_version), (run.started_at, run.due_at));
+    Job { id: canary.job, replay: true, canary: true, inclusion_probability: drawn.inclusion_probability, ..plain }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::domain::policy::{Matcher, SampleDecision};
 use crate::domain::rubric::{Rubric, Variable};
 use crate::domain::span::Span;
 use crate::domain::trace::Trace;
-use crate::domain::unit::{Evaluates, SPANS_MAX, Unit, unit_job_id};
+use crate::domain::unit::{Evaluates, SPANS_MAX, Unit};
 use crate::domain::verdict::{JoinIds, Outcome, TraceLabels, Verdict};
 use crate::judge::prompt;
 use crate::pipeline::sample::{nested, session_of, threshold};
@@ -101,18 +101,8 @@ impl Turn<'_> {
     fn job(&self, unit: Unit) -> Job {
         let (trace, rubric) = (self.trace, self.rubric);
         Job {
-            id: unit_job_id(&trace.trace_id, &unit, &rubric.name, &rubric.version),
-            trace_id: trace.trace_id.clone(),
-            unit,
-            replay: false,
-            canary: false,
-            rubric: rubric.name.as_str().into(),
-            rubric_version: rubric.version.as_str().into(),
             inclusion_probability: self.decision.inclusion() * self.sample(),
-            attempts: 0,
-            votes: Vec::new(),
-            enqueued_at: self.times.0,
-            deadline_at: self.times.1,
+            ..Job::new(&trace.trace_id, unit, (&rubric.name, &rubric.version), self.times)
         }
     }
 

@@ -14,7 +14,7 @@ use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
-use crate::domain::unit::{Evaluates, SessionRef, Unit, session_key, unit_job_id};
+use crate::domain::unit::{Evaluates, SessionRef, Unit, session_key};
 use crate::domain::verdict::Verdict;
 use crate::judge::prompt;
 use crate::store::{Store, StoreError};
@@ -118,20 +118,8 @@ pub async fn judge_session(bench: &Bench, rubrics: &[Arc<Rubric>], traces: &[&Tr
     for rubric in rubrics.iter().filter(|rubric| rubric.evaluates == Evaluates::Session) {
         let unit = Unit::Session(SessionRef { key, session: session.clone(), ordinal: 1 });
         let now = bench.clock.now();
-        let job = Job {
-            id: unit_job_id(&last.trace_id, &unit, &rubric.name, &rubric.version),
-            trace_id: last.trace_id.clone(),
-            unit,
-            replay: false,
-            canary: false,
-            rubric: rubric.name.as_str().into(),
-            rubric_version: rubric.version.as_str().into(),
-            inclusion_probability: 1.0,
-            attempts: 0,
-            votes: Vec::new(),
-            enqueued_at: now,
-            deadline_at: now + TimeDelta::days(1),
-        };
+        let times = (now, now + TimeDelta::days(1));
+        let job = Job::new(&last.trace_id, unit, (&rubric.name, &rubric.version), times);
         let (seen, shown) = sessions::view(bench, rubric, &traces, (traces.len(), 0));
         let mut verdict = match reason_not_to_judge(&seen, None, rubric, &prompt::inputs(&seen)) {
             Some((outcome, why)) => {

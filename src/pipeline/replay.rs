@@ -11,7 +11,7 @@ use crate::app::Bench;
 use crate::domain::job::Job;
 use crate::domain::rubric::Rubric;
 use crate::domain::trace::Trace;
-use crate::domain::unit::{Evaluates, Unit, replay_id, unit_job_id};
+use crate::domain::unit::{Evaluates, Unit, replay_id};
 use crate::domain::verdict::Verdict;
 use crate::stats::estimate::Level;
 use crate::stats::paired::{self, Comparison, Pair};
@@ -142,20 +142,12 @@ impl Desk<'_> {
     fn of_sessions(&self, page: &[SessionCandidate], share: f64) -> Again {
         let now = self.bench.clock.now();
         let one = |candidate: &SessionCandidate| {
-            let unit = Unit::Session(candidate.session.clone());
+            let (unit, rubric) = (Unit::Session(candidate.session.clone()), self.rubric);
+            let times = (now, now + TimeDelta::days(DAYS_MAX));
             Job {
-                id: unit_job_id(&candidate.trace_id, &unit, &self.rubric.name, &self.rubric.version),
-                trace_id: candidate.trace_id.clone(),
-                unit,
                 replay: true,
-                canary: false,
-                rubric: self.rubric.name.as_str().into(),
-                rubric_version: self.rubric.version.as_str().into(),
                 inclusion_probability: candidate.inclusion_probability * share,
-                attempts: 0,
-                votes: Vec::new(),
-                enqueued_at: now,
-                deadline_at: now + TimeDelta::days(DAYS_MAX),
+                ..Job::new(&candidate.trace_id, unit, (&rubric.name, &rubric.version), times)
             }
         };
         Again { jobs: page.iter().map(one).collect(), verdicts: Vec::new() }

@@ -13,7 +13,7 @@ use crate::domain::ids::hashed_randomness;
 use crate::domain::job::Job;
 use crate::domain::rubric::{Rubric, Variable};
 use crate::domain::trace::Trace;
-use crate::domain::unit::{Evaluates, SessionRef, Unit, unit_job_id};
+use crate::domain::unit::{Evaluates, SessionRef, Unit};
 use crate::domain::verdict::{Outcome, TraceLabels, Verdict};
 use crate::judge::prompt;
 use crate::llm::judges::JudgeHandle;
@@ -134,18 +134,8 @@ fn enqueue(
         let unit =
             Unit::Session(SessionRef { key: session.key, session: session.session.clone(), ordinal: session.ordinal });
         let job = Job {
-            id: unit_job_id(&last.trace_id, &unit, &rubric.name, &rubric.version),
-            trace_id: last.trace_id.clone(),
-            unit,
-            replay: false,
-            canary: false,
-            rubric: rubric.name.as_str().into(),
-            rubric_version: rubric.version.as_str().into(),
             inclusion_probability: drawn.probability * sample,
-            attempts: 0,
-            votes: Vec::new(),
-            enqueued_at: now,
-            deadline_at: now + job_for,
+            ..Job::new(&last.trace_id, unit, (&rubric.name, &rubric.version), (now, now + job_for))
         };
         // Nested in the session's own draw where it has one.
         let own = || (hashed_randomness(&format!("{hash_key} rubric"), &session.key.to_string()), 0);

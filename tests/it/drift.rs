@@ -48,6 +48,8 @@ impl Rig {
         with_judges(&mut config, &at_b, &["b"]);
         config.panels = [("default".to_owned(), vec!["a".to_owned(), "b".to_owned()])].into();
         config.work.cache_seconds = 30 * 86_400;
+        // The clock runs three thousand times as fast as the judges.
+        config.work.lease_ms = 30 * 86_400_000;
         config.watch.canaries.traces = 40;
         config.watch.canaries.every_hours = 24.0;
         let url = database().await;

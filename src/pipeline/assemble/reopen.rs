@@ -111,19 +111,11 @@ impl Late<'_> {
     }
 
     fn job(&self, unit: &Unit, pair: &Pair) -> Job {
+        let (whole, times) = (crate::domain::unit::Unit::Trace, (self.now, self.now + self.job_for()));
         Job {
             id: again_id(unit.id, 1),
-            trace_id: pair.after.trace_id.clone(),
-            unit: crate::domain::unit::Unit::Trace,
-            replay: false,
-            canary: false,
-            rubric: unit.rubric.as_str().into(),
-            rubric_version: unit.rubric_version.as_str().into(),
             inclusion_probability: unit.inclusion_probability,
-            attempts: 0,
-            votes: Vec::new(),
-            enqueued_at: self.now,
-            deadline_at: self.now + self.job_for(),
+            ..Job::new(&pair.after.trace_id, whole, (&unit.rubric, &unit.rubric_version), times)
         }
     }
 
