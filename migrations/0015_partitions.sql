@@ -1,6 +1,6 @@
--- Partitions of a day each, so that retention drops whole tables: verdicts, their votes, and the bodies of traces.
+-- Partitions by time, so that retention drops whole tables: weeks of verdicts and their votes, days of the bodies of traces.
 --
--- What is there becomes one partition of each, from the beginning to the end of the day of its newest row; rows of verdicts and
+-- What is there becomes one partition of each, from the beginning to the end of the day of its newest row (the rest of that week gets one of its own); rows of verdicts and
 -- bodies stay where they are, votes and the small part of traces are copied once. Days from then on are made by
 -- `store::partitions`; what fits into none goes into the default partition, so that an insert never fails for want of one.
 
@@ -25,8 +25,8 @@ CREATE INDEX verdicts_created ON verdicts (created_at);
 CREATE INDEX verdicts_tx ON verdicts (tx, id);
 CREATE INDEX verdicts_session ON verdicts (session_id, rubric) WHERE session_id IS NOT NULL;
 CREATE TABLE verdicts_default PARTITION OF verdicts DEFAULT;
-COMMENT ON TABLE verdicts IS 'One row a trace, rubric and rubric version: what was found, or why nothing was. Partitioned by day of created_at. That an id is there once follows from its job, which goes in the transaction that stores it.';
-COMMENT ON TABLE verdicts_default IS 'Verdicts of days that have no partition; upkeep makes it and moves them.';
+COMMENT ON TABLE verdicts IS 'One row a trace, rubric and rubric version: what was found, or why nothing was. Partitioned by week of created_at. That an id is there once follows from its job, which goes in the transaction that stores it.';
+COMMENT ON TABLE verdicts_default IS 'Verdicts of weeks that have no partition; upkeep makes it and moves them.';
 
 ALTER TABLE votes RENAME TO votes_old;
 ALTER TABLE votes_old RENAME CONSTRAINT votes_pkey TO votes_old_pkey;
@@ -37,8 +37,8 @@ CREATE TABLE votes (
 ) PARTITION BY RANGE (created_at);
 CREATE TABLE votes_default PARTITION OF votes DEFAULT;
 COMMENT ON TABLE votes IS 'What each judge of a panel said, with all that is needed to replay the combination. Partitioned as verdicts.';
-COMMENT ON COLUMN votes.created_at IS 'That of the verdict, so that both go on the same day.';
-COMMENT ON TABLE votes_default IS 'Votes of days that have no partition; upkeep makes it and moves them.';
+COMMENT ON COLUMN votes.created_at IS 'That of the verdict, so that both go at the same time.';
+COMMENT ON TABLE votes_default IS 'Votes of weeks that have no partition; upkeep makes it and moves them.';
 
 DO $$
 DECLARE
@@ -112,3 +112,7 @@ BEGIN
         EXECUTE format('ALTER TABLE trace_bodies ATTACH PARTITION trace_bodies_before FOR VALUES FROM (MINVALUE) TO (%L)', ends);
     END IF;
 END $$;
+
+-- What goes row by row, by its time.
+CREATE INDEX sessions_last_seen ON sessions (last_seen_at);
+CREATE INDEX replay_verdicts_created ON replay_verdicts (created_at) WHERE NOT canary;

@@ -152,7 +152,7 @@ impl Export {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Verdicts and their votes, in seconds; they go a day at a time.
+    /// Verdicts and their votes, in seconds; they go a week at a time.
     pub verdicts_seconds: u64,
     /// Kept traces with their text, in seconds; they go a day at a time.
     pub traces_seconds: u64,
@@ -176,7 +176,7 @@ impl Default for Retention {
     }
 }
 
-/// Each day is a table of its own, and what looks everywhere looks into each: three years of them.
+/// Each day of bodies and each week of verdicts is a table of its own, and some look into each: three years of them.
 const DAYS_MAX: u64 = 3 * 365;
 
 impl Retention {
@@ -202,7 +202,7 @@ impl Retention {
         for (key, seconds) in [("traces_seconds", self.traces_seconds), ("verdicts_seconds", self.verdicts_seconds)] {
             if seconds > DAYS_MAX * 86_400 {
                 let problem = format!(
-                    "must be at most {} ({DAYS_MAX} days), for each day is a table; copy elsewhere what is to be kept for longer",
+                    "must be at most {} ({DAYS_MAX} days), for each day or week is a table; copy elsewhere what is to be kept for longer",
                     DAYS_MAX * 86_400
                 );
                 return Err(ConfigError::invalid(format!("retention.{key}"), problem));

@@ -35,13 +35,21 @@ pub async fn once(app: &App, now: DateTime<Utc>) -> Result<(), StoreError> {
         app.store.forget_events(ends(app, Parted::Verdicts, now)).await?;
     }
     let left = app.store.partitions().await?;
-    let rows = &app.bench.metrics.retention.rows;
-    let kept = app.store.forget_kept(outlived(app, &left, now), REMOVE_MAX).await?;
-    rows.with_label_values(&["traces"]).inc_by(kept);
-    let sampled_out = now - super::seconds(app.bench.config.retention.sampled_out_seconds);
-    let left_out = app.store.forget_sampled_out(sampled_out, REMOVE_MAX).await?;
-    rows.with_label_values(&["traces_left_out"]).inc_by(left_out);
+    remove_rows(app, &left, now).await?;
     show(app, &left, now).await
+}
+
+/// Removes what goes row by row.
+async fn remove_rows(app: &App, left: &[Partition], now: DateTime<Utc>) -> Result<(), StoreError> {
+    let (store, removed) = (&app.store, &app.bench.metrics.retention.rows);
+    let (gone, verdicts) = (outlived(app, left, now), ends(app, Parted::Verdicts, now));
+    let sampled_out = now - super::seconds(app.bench.config.retention.sampled_out_seconds);
+    let count = |what: &str, rows: u64| removed.with_label_values(&[what]).inc_by(rows);
+    count("traces", store.forget_kept(gone, REMOVE_MAX).await?);
+    count("traces_left_out", store.forget_sampled_out(sampled_out, REMOVE_MAX).await?);
+    count("sessions", store.forget_sessions(gone, REMOVE_MAX).await?);
+    count("replay_verdicts", store.forget_replays(verdicts, REMOVE_MAX).await?);
+    Ok(())
 }
 
 /// What was made before this is no longer kept.

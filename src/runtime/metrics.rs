@@ -229,6 +229,22 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     made
 }
 
+fn judge_seconds(registry: &Registry) -> HistogramVec {
+    let opts = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
+        .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
+    let made = HistogramVec::new(opts, &["judge"]).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
+fn ingest_batch_spans(registry: &Registry) -> Histogram {
+    let opts = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
+        .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
+    let made = Histogram::with_opts(opts).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
 fn connections(registry: &Registry) -> IntGaugeVec {
     let opts = Opts::new("assize_connections", "Connections that are open");
     let made = IntGaugeVec::new(opts, &["door"]).expect("names are valid");
@@ -249,15 +265,7 @@ fn rubric_changes(registry: &Registry) -> IntCounterVec {
 impl Default for Metrics {
     fn default() -> Self {
         let r = Registry::new();
-        let seconds = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
-            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
-        let judge_seconds = HistogramVec::new(seconds, &["judge"]).expect("names are valid");
-        r.register(Box::new(judge_seconds.clone())).expect("names are unique");
         let judge_cost_usd = money(&r, "assize_judge_cost_usd_total", "Money spent on judges, by configured prices");
-        let batch = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
-            .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
-        let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
-        r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
         Self {
             spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
@@ -276,7 +284,7 @@ impl Default for Metrics {
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
-            judge_seconds,
+            judge_seconds: judge_seconds(&r),
             judge_cost_usd,
             canary_failures: counters(
                 &r,
@@ -309,7 +317,7 @@ impl Default for Metrics {
             drift: DriftMetrics::registered(&r),
             pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
             mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
-            ingest_batch_spans,
+            ingest_batch_spans: ingest_batch_spans(&r),
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand: gauge(&r, "assize_jobs_in_hand", "Jobs being evaluated"),
             watch_streams: gauge(&r, "assize_watch_streams", "Streams watched by this process"),

@@ -1,4 +1,4 @@
-//! Partitions of a day: of `verdicts`, `votes` and `trace_bodies`, made ahead and dropped whole.
+//! Partitions: weeks of `verdicts` and `votes`, days of `trace_bodies`; made ahead and dropped whole.
 //!
 //! Called by `pipeline::retention` and `doctor`. Its rule: each change is a short transaction of its own, under an advisory lock so
 //! that one process makes it, with a bound on how long it waits for a lock, since whoever comes after it waits too; what cannot be had
@@ -6,10 +6,10 @@
 //! and without one an insert fails when upkeep is behind or a clock is wrong.
 
 use super::{Store, StoreError};
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, DurationRound, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 
-/// A table that is partitioned by day.
+/// A table that is partitioned by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parted {
     /// `verdicts`.
@@ -34,12 +34,27 @@ impl Parted {
         }
     }
 
-    /// The column that says the day.
+    /// The column that says when.
     fn column(self) -> &'static str {
         match self {
             Self::Verdicts | Self::Votes => "created_at",
             Self::Bodies => "decided_at",
         }
+    }
+
+    /// The week, from Monday, or the day that a moment is in, in UTC: its first moment and the first after it.
+    ///
+    /// Bodies are nearly all of the disk and always looked up by their time, so a day of them goes at once. Verdicts are looked
+    /// up by trace or session too, in every partition: the fewer the better.
+    #[must_use]
+    pub fn period(self, at: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+        let day = day_of(at);
+        let (since_start, days) = match self {
+            Self::Verdicts | Self::Votes => (day.weekday().num_days_from_monday(), 7),
+            Self::Bodies => (0, 1),
+        };
+        let from = day - TimeDelta::days(since_start.into());
+        (from, from + TimeDelta::days(days))
     }
 }
 
@@ -156,7 +171,8 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Makes the partition of a day, and moves into it what the default partition has of that day.
+    /// Makes the partition that a day is in, as far as no other has of that time, and moves into it what the default
+    /// partition has of it.
     ///
     /// Nobody reads or writes the table meanwhile. Without that lock who has planned before it is attached, and waits for the default
     /// partition, does not see the rows that were moved; and an insert on its way to the default partition fails.
@@ -164,11 +180,8 @@ impl Store {
     /// # Errors
     /// When a statement fails for another reason than a lock; then nothing has changed.
     pub async fn make_partition(&self, of: Parted, day: DateTime<Utc>) -> Result<Change, StoreError> {
-        let (from, until) = (day_of(day), day_of(day) + TimeDelta::days(1));
         let Some(mut tx) = self.alone().await? else { return Ok(Change::Busy) };
-        if read(&mut tx).await?.iter().any(|p| p.of == of && p.touches(from, until)) {
-            return Ok(Change::Needless);
-        }
+        let Some((from, until)) = free(of, day_of(day), &read(&mut tx).await?) else { return Ok(Change::Needless) };
         let (table, column, name) = (of.table(), of.column(), format!("{}_p{}", of.table(), from.format("%Y%m%d")));
         let bounds = (from.to_rfc3339(), until.to_rfc3339());
         let statements = [
@@ -244,6 +257,20 @@ async fn read(connection: &mut PgConnection) -> Result<Vec<Partition>, StoreErro
     Ok(found.collect())
 }
 
+/// The period of a day less what other partitions have of it; `None` when one has that day. Bounds are at midnight, all of them.
+fn free(of: Parted, day: DateTime<Utc>, found: &[Partition]) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let period = of.period(day);
+    let (mut from, mut until) = period;
+    for other in found.iter().filter(|p| p.of == of && p.touches(period.0, period.1)) {
+        match (other.starts_at, other.ends_at) {
+            (_, Some(end)) if end <= day => from = from.max(end),
+            (Some(start), _) if start > day => until = until.min(start),
+            _ => return None,
+        }
+    }
+    Some((from, until))
+}
+
 /// Whether a job that waits is to judge a trace whose body is in this partition.
 async fn needed(tx: &mut PgConnection, partition: &Partition) -> Result<bool, StoreError> {
     sqlx::query_scalar!(
@@ -294,6 +321,23 @@ mod tests {
         assert!(first.touches(at("1970-01-01T00:00:00Z"), at("1970-01-02T00:00:00Z")));
         assert!(first.touches(at("2026-11-21T00:00:00Z"), at("2026-11-22T00:00:00Z")));
         assert!(!first.touches(at("2026-11-22T00:00:00Z"), at("2026-11-23T00:00:00Z")), "the end is not in it");
+    }
+
+    #[test]
+    fn a_week_begins_where_what_was_there_before_ends() {
+        let (saturday, monday) = (at("2026-11-21T00:00:00Z"), at("2026-11-23T00:00:00Z"));
+        assert_eq!(Parted::Votes.period(at("2026-11-22T23:59:59Z")), (at("2026-11-16T00:00:00Z"), monday));
+        assert_eq!(Parted::Votes.period(monday).0, monday);
+        assert_eq!(Parted::Bodies.period(at("2026-11-21T05:00:00Z")), (saturday, at("2026-11-22T00:00:00Z")));
+        let part = |of, starts_at, ends_at| Partition { of, name: String::new(), starts_at, ends_at };
+        let before = part(Parted::Votes, None, Some(saturday));
+        let other = part(Parted::Verdicts, None, Some(monday));
+        let found = [before, other];
+        assert_eq!(free(Parted::Votes, saturday, &found), Some((saturday, monday)), "what is left of its week");
+        assert_eq!(free(Parted::Votes, at("2026-11-20T00:00:00Z"), &found), None, "it is there");
+        assert_eq!(free(Parted::Votes, monday, &found), Some((monday, at("2026-11-30T00:00:00Z"))));
+        let sunday = part(Parted::Votes, Some(at("2026-11-22T00:00:00Z")), Some(monday));
+        assert_eq!(free(Parted::Votes, saturday, &[sunday]).map(|(_, until)| until), Some(at("2026-11-22T00:00:00Z")));
     }
 
     #[test]

@@ -268,6 +268,24 @@ impl Store {
         .map_err(StoreError::op("reading what was judged again"))
     }
 
+    /// Removes up to `max` verdicts that replays made before `before`. Those of drift canaries stay: later runs are compared
+    /// with them, and they are few.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_replays(&self, before: DateTime<Utc>, max: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query!(
+            "DELETE FROM replay_verdicts WHERE id IN
+                 (SELECT id FROM replay_verdicts WHERE NOT canary AND created_at < $1 LIMIT $2)",
+            before,
+            max
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("forgetting replays"))?;
+        Ok(done.rows_affected())
+    }
+
     /// What a verdict of the rubric that judges decided has cost since a time, on average; `None` when there was none.
     ///
     /// # Errors

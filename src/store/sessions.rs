@@ -198,6 +198,25 @@ impl Store {
         Ok(SessionBodies { bodies, known: count(counts.known), excluded: count(counts.excluded) })
     }
 
+    /// Removes up to `max` sessions of which no trace came since `before`, with their turns; none that is still to be judged.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_sessions(&self, before: DateTime<Utc>, max: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query!(
+            "WITH gone AS (SELECT id FROM sessions WHERE last_seen_at < $1 AND due_at IS NULL
+                           ORDER BY last_seen_at LIMIT $2 FOR UPDATE SKIP LOCKED),
+                  turns AS (DELETE FROM session_traces t USING gone WHERE t.session_id = gone.id)
+             DELETE FROM sessions s USING gone WHERE s.id = gone.id",
+            before,
+            max
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("forgetting sessions"))?;
+        Ok(done.rows_affected())
+    }
+
     /// The session of a trace.
     ///
     /// # Errors

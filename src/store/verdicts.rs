@@ -3,7 +3,7 @@
 //! Written by `pipeline::record`, read by `server`, `cli` and `pipeline::export`. Its rule: verdict, votes, events and the end
 //! of the job are one transaction, fenced by the lease: if the lease is no longer ours, nothing of that job is written.
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
-//! Both tables are partitioned by day, so every reading that knows about when says so.
+//! Both tables are partitioned by week, so every reading that knows about when says so.
 
 use super::columns::{json_text, optional, text};
 use super::{Store, StoreError, reopen, replay, sessions, tallies, vote_cache};

@@ -1,5 +1,6 @@
 //! Retention: days go whole, what must outlive them does, nothing is lost or made twice for it.
 
+use crate::commands::run;
 use crate::support::{ANSWERED, JUDGED, Service, config, database, eventually, sim, traces, with_judges};
 use assize::app::{App, Bench};
 use assize::domain::clock::{Clock, ManualClock, SystemClock};
@@ -11,11 +12,13 @@ use assize::pipeline::report::{Asked, of_store};
 use assize::pipeline::retention::{self, DAYS_AHEAD, days_ahead};
 use assize::pipeline::upkeep;
 use assize::rubrics::parse::rubric;
-use assize::store::partitions::{Change, Parted, Partition, day_of};
+use assize::store::partitions::{Change, Parted, Partition};
 use assize::store::replay::ReplayFilter;
 use assize::store::{MIGRATOR, Store};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use secrecy::ExposeSecret;
+use serde_json::Value;
 use sqlx::Executor;
 use std::path::Path;
 use std::sync::Arc;
@@ -169,6 +172,40 @@ async fn what_is_of_no_day_that_is_there_is_stored_and_moved_to_its_day() {
     assert_eq!(left, [far]);
 }
 
+#[tokio::test]
+async fn sessions_and_replays_go_row_by_row() {
+    let (service, clock) = service(config(&[ANSWERED])).await;
+    let (app, store) = (&service.app, &service.app.store);
+    service.stop(Duration::from_secs(5)).await;
+    // Of each kind one that is over, one that is over and still needed, and one of now.
+    let rows = "INSERT INTO sessions (id, session, labels, first_seen_at, last_seen_at, due_at)
+         SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 's-' || n, '{}', at, at, CASE WHEN n = 2 THEN at END
+         FROM unnest(ARRAY[1, 2, 3], ARRAY[$1, $1, $2]) AS u(n, at)";
+    let turns =
+        "INSERT INTO session_traces (session_id, trace_id, started_at, decided_at, kept, rule, probability, randomness,
+                                     threshold, randomness_source)
+         SELECT id, 't', last_seen_at, last_seen_at, true, 'r', 1, 1, 1, 'hash' FROM sessions WHERE $1 < $2";
+    let replays =
+        "INSERT INTO replay_verdicts (id, trace_id, rubric, rubric_version, outcome, inclusion_probability, cost_usd,
+                                      created_at, body, canary)
+         SELECT gen_random_uuid(), 't-' || n, 'r', 'v', 'scored', 1, 0, at, '{}', n = 2
+         FROM unnest(ARRAY[1, 2, 3], ARRAY[$1, $1, $2]) AS u(n, at)";
+    for sql in [rows, turns, replays] {
+        let (old, new) = (noon() - TimeDelta::days(120), noon());
+        sqlx::query(sql).bind(old).bind(new).execute(store.pool()).await.expect("rows");
+    }
+    retention::once(app, clock.now()).await.expect("upkeep goes");
+    let left = async |sql: &'static str| -> Vec<String> {
+        sqlx::query_scalar(sql).fetch_all(store.pool()).await.expect("they can be read")
+    };
+    assert_eq!(left("SELECT session FROM sessions ORDER BY 1").await, ["s-2", "s-3"]);
+    assert_eq!(count(store, "SELECT count(*) FROM session_traces").await, 2, "turns go with their session");
+    assert_eq!(left("SELECT trace_id FROM replay_verdicts ORDER BY 1").await, ["t-2", "t-3"], "canaries stay");
+    let removed = &app.bench.metrics.retention.rows;
+    assert_eq!(removed.with_label_values(&["sessions"]).get(), 1);
+    assert_eq!(removed.with_label_values(&["replay_verdicts"]).get(), 1);
+}
+
 async fn insert_verdict(store: &Store, at: DateTime<Utc>) {
     sqlx::query(
         "INSERT INTO verdicts (id, trace_id, rubric, rubric_version, kind, outcome, score, raw, passed, explanation, checks,
@@ -195,9 +232,10 @@ async fn many_processes_may_do_upkeep_at_once() {
     let found = app.store.partitions().await.expect("they can be read");
     for of in Parted::ALL {
         let days: Vec<_> = found.iter().filter(|p| p.of == of).map(|p| p.starts_at.expect("a day")).collect();
-        let wanted: Vec<_> =
-            (0..=DAYS_AHEAD).map(|n| day_of(app.bench.clock.now()) + TimeDelta::days(n.into())).collect();
-        assert_eq!(days, wanted, "{}: days of today and ahead, each once", of.table());
+        let ahead = (0..=DAYS_AHEAD).map(|n| app.bench.clock.now() + TimeDelta::days(n.into()));
+        let mut wanted: Vec<_> = ahead.map(|at| of.period(at).0).collect();
+        wanted.dedup();
+        assert_eq!(days, wanted, "{}: what today and the days ahead are in, each once", of.table());
     }
 }
 
@@ -230,6 +268,38 @@ async fn who_reads_a_day_for_long_keeps_it_and_nobody_else_waits_for_long() {
     assert_eq!(store.drop_partition(&old).await.expect("it is gone"), Change::Needless);
 }
 
+#[tokio::test]
+async fn doctor_tells_of_partitions_that_nobody_makes_or_drops() {
+    let url = database().await;
+    let store = Store::connect(&url, 2, Duration::from_secs(5)).await.expect("the database is there");
+    store.migrate().await.expect("the tables can be made");
+    let findings = async || -> Vec<(String, bool, String)> {
+        let ran = run(&["doctor", "--json"], &[("DATABASE_URL", url.expose_secret())]).await;
+        let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+        let said = report["findings"].as_array().expect("a list").iter().map(|finding| {
+            let word = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+            (word("what"), finding["ok"].as_bool().expect("yes or no"), word("detail"))
+        });
+        said.filter(|(name, ..)| name.contains("partition") || name.contains("_default")).collect()
+    };
+    let now = Utc::now();
+    assert_eq!(findings().await.len(), 1, "tables as they are at first");
+    assert!(findings().await[0].1, "which is fine: `serve` makes partitions at start");
+    // Nobody has run for long, and somebody's clock was wrong.
+    store.make_partition(Parted::Votes, now - TimeDelta::days(200)).await.expect("it goes");
+    insert_verdict(&store, now + TimeDelta::days(400)).await;
+    let told = findings().await;
+    let has = |name: &str, words: &str| told.iter().any(|(n, ok, detail)| n == name && !ok && detail.contains(words));
+    assert!(has("partitions", "today has none"), "{told:?}");
+    assert!(has("verdicts_default", "1 rows are in no partition"), "{told:?}");
+    assert!(has("partitions of votes", "past retention and still there: votes_p"), "{told:?}");
+    let app = App::build(config(&[ANSWERED]), store.clone(), Arc::new(SystemClock)).await.expect("valid");
+    upkeep_now(&app).await;
+    let told = findings().await;
+    assert!(told.iter().any(|(n, ok, detail)| n == "partitions" && *ok && detail.contains("4 days ahead")), "{told:?}");
+    assert_eq!(told.iter().filter(|(_, ok, _)| !ok).count(), 1, "the row of the future stays until its time: {told:?}");
+}
+
 /// A job that is there without a worker.
 async fn job(store: &Store, at: DateTime<Utc>) {
     sqlx::query(
@@ -244,11 +314,12 @@ async fn job(store: &Store, at: DateTime<Utc>) {
 }
 
 #[tokio::test]
-async fn a_job_settled_on_two_days_leaves_one_verdict() {
+async fn a_job_settled_in_two_partitions_leaves_one_verdict() {
     let url = database().await;
     let store = Store::connect(&url, 2, Duration::from_secs(5)).await.expect("the database is there");
     store.migrate().await.expect("the tables can be made");
-    let days = [noon(), noon() + TimeDelta::days(1)];
+    // A Saturday and the Monday after it.
+    let days = [noon(), noon() + TimeDelta::days(2)];
     for day in days {
         assert_eq!(store.make_partition(Parted::Verdicts, day).await.expect("it goes"), Change::Done(0));
     }
@@ -257,7 +328,7 @@ async fn a_job_settled_on_two_days_leaves_one_verdict() {
     let verdict = |lease: &Lease<Job>, at: DateTime<Utc>| -> Verdict {
         lease.item.unscored(Outcome::Expired, String::new(), TraceLabels::default(), at)
     };
-    // The first worker is so slow that another has the job the next day: the key of the table would let both in.
+    // The first worker is so slow that another has the job the next week: the key of the table would let both in.
     let slow =
         store.claim(uuid::Uuid::nil(), 1, lease_for, days[0]).await.expect("it can be claimed").pop().expect("a job");
     let quick = store

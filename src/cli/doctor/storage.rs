@@ -1,4 +1,4 @@
-//! What `doctor` says of the tables that are partitioned by day.
+//! What `doctor` says of the tables that are partitioned.
 //!
 //! Its rule: a missing partition loses nothing, so what is wrong is that nobody makes them; the remedy says so.
 
@@ -36,7 +36,7 @@ pub(super) async fn partitions(retention: &Retention, database: &Database, findi
         let count = database.store.strays(of).await.unwrap_or_default();
         if count > 0 {
             let detail = format!(
-                "{count} rows are in no partition of a day; a running `serve` moves those of days up to now within a minute, \
+                "{count} rows are in no partition of a day or week; a running `serve` moves those of days up to now within a minute, \
                  what stays is of days to come: is a clock wrong?"
             );
             findings.say(format!("{}_default", of.table()), false, detail);
