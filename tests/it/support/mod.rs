@@ -245,7 +245,8 @@ impl Drop for Service {
 /// Waits until exactly `count` verdicts are stored and no job is left; more than that is a failure.
 pub async fn wait_for_verdicts(store: &Store, count: usize) -> Vec<Verdict> {
     let limit = i64::try_from(count + 10).expect("a small number");
-    let all = eventually(&format!("{count} verdicts"), || async {
+    let what = format!("{count} verdicts");
+    let all = eventually(&what, || async {
         let found = store.verdicts(&VerdictFilter { limit, ..VerdictFilter::default() }).await.ok()?;
         assert!(found.len() <= count, "{} verdicts where {count} were expected", found.len());
         let stats = store.queue_stats(chrono::Utc::now()).await.ok()?;
