@@ -1,6 +1,7 @@
 //! `assize doctor`: everything that a start needs, tried one by one, with the remedy beside what is wrong.
 
 mod sources;
+mod storage;
 
 use super::{Context, database::Database, table};
 use crate::app::Bench;
@@ -128,6 +129,7 @@ async fn database(config: &Config, findings: &mut Findings) {
             watch(&database, findings).await;
             notices(config, &database, findings).await;
             sources::parked(&database, findings).await;
+            storage::partitions(&config.retention, &database, findings).await;
             database.close().await;
         }
         Err(error) => {

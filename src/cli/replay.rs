@@ -162,6 +162,9 @@ fn told(rubric: &Rubric, plan: &Plan, args: &Args) -> String {
         "  {} to judge, {} judged by this version already, {} that it is not about",
         plan.to_judge, plan.known, plan.not_judged
     ));
+    if plan.removed > 0 {
+        lines.push(format!("  {} cannot be judged again: their text was removed by retention", plan.removed));
+    }
     let cost = &plan.cost;
     if cost.votes > 0 || cost.by_check > 0 {
         lines.push(format!(

@@ -217,8 +217,20 @@ impl Config {
         self.datadog.check()?;
         self.alerts.check()?;
         self.watch.check()?;
-        self.retention.check()?;
+        self.retention.check(self.judged_seconds_max(), self.told_seconds_max())?;
         judges::check(&self.judges, &self.panels)
+    }
+
+    /// How long after a trace was decided on something may still read it, in seconds.
+    #[must_use]
+    pub fn judged_seconds_max(&self) -> u64 {
+        let later = (self.assembly.reopen_ms / 1_000).max(self.sessions.cap_seconds);
+        self.work.job_seconds_max.saturating_add(later)
+    }
+
+    /// How long after a verdict was made it may still be sent or counted, in seconds.
+    fn told_seconds_max(&self) -> u64 {
+        self.export.event_seconds_max.max(u64::from(self.export.gauge_hours) * 3_600)
     }
 
     /// The configuration as TOML with every secret left out.

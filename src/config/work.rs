@@ -152,6 +152,10 @@ impl Export {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
+    /// Verdicts and their votes, in seconds; they go a week at a time.
+    pub verdicts_seconds: u64,
+    /// Kept traces with their text, in seconds; they go a day at a time.
+    pub traces_seconds: u64,
     /// Rows of traces that sampling left out, in seconds; their tallies stay.
     pub sampled_out_seconds: u64,
     /// Rows of parked messages, in seconds.
@@ -162,12 +166,48 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { sampled_out_seconds: 24 * 3_600, parked_seconds: 90 * 86_400, parked_messages_max: 100_000 }
+        Self {
+            verdicts_seconds: 90 * 86_400,
+            traces_seconds: 30 * 86_400,
+            sampled_out_seconds: 24 * 3_600,
+            parked_seconds: 90 * 86_400,
+            parked_messages_max: 100_000,
+        }
     }
 }
 
+/// Each day of bodies and each week of verdicts is a table of its own, and some look into each: three years of them.
+const DAYS_MAX: u64 = 3 * 365;
+
 impl Retention {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// `judged`: how long after a trace was decided on something may still read it, in seconds. `told`: how far back verdicts are read
+    /// to be sent on, in seconds.
+    pub(super) fn check(&self, judged: u64, told: u64) -> Result<(), ConfigError> {
+        let least = judged.max(86_400);
+        if self.traces_seconds < least {
+            let problem = format!(
+                "must be at least {least}: so long a trace may wait to be judged (work.job_seconds_max, and the longer of \
+                 assembly.reopen_ms and sessions.cap_seconds), and a day at least"
+            );
+            return Err(ConfigError::invalid("retention.traces_seconds", problem));
+        }
+        let least = least.max(told);
+        if self.verdicts_seconds < least {
+            let problem = format!(
+                "must be at least {least}: so long verdicts are still made of a trace, sent (export.event_seconds_max) or \
+                 counted (export.gauge_hours), and a day at least"
+            );
+            return Err(ConfigError::invalid("retention.verdicts_seconds", problem));
+        }
+        for (key, seconds) in [("traces_seconds", self.traces_seconds), ("verdicts_seconds", self.verdicts_seconds)] {
+            if seconds > DAYS_MAX * 86_400 {
+                let problem = format!(
+                    "must be at most {} ({DAYS_MAX} days), for each day or week is a table; copy elsewhere what is to be kept for longer",
+                    DAYS_MAX * 86_400
+                );
+                return Err(ConfigError::invalid(format!("retention.{key}"), problem));
+            }
+        }
         if self.parked_messages_max < 1 {
             return Err(ConfigError::invalid("retention.parked_messages_max", "must be at least 1"));
         }

@@ -1,6 +1,6 @@
 //! A whole trace: its spans, and the trace-level view lifted from them.
 //!
-//! Built by `pipeline::assemble`, stored as `traces.body`, read by sampling, checks and judges. Its rule: `view` is derived
+//! Built by `pipeline::assemble`, stored in `trace_bodies`, read by sampling, checks and judges. Its rule: `view` is derived
 //! from the spans and nothing else, so that any order or splitting of the input gives the same trace. The way not taken:
 //! judging each span by itself, which loses the question when only the root knows it.
 

@@ -324,7 +324,9 @@ impl Desk<'_> {
         let bases: BTreeSet<Uuid> = run.judges.values().filter_map(|m| m.base).collect();
         let again = bases.iter().flat_map(|base| canaries.iter().map(|c| canary_id(*base, c.verdict)));
         let again: Vec<Uuid> = canaries.iter().map(|c| c.job).chain(references.iter().copied()).chain(again).collect();
-        let live = self.app.store.verdicts_by_id(&references).await?;
+        // Canaries may be as old as what retention leaves.
+        let kept = super::seconds(self.app.bench.config.retention.verdicts_seconds);
+        let live = self.app.store.verdicts_by_id(&references, self.now - kept..=self.now).await?;
         let replayed = self.app.store.replayed(&again).await?;
         Ok(live.into_iter().chain(replayed).map(|v| (v.id, v)).collect())
     }

@@ -9,7 +9,7 @@ use crate::domain::policy::SampleDecision;
 use crate::domain::trace::Trace;
 use crate::domain::verdict::Outcome;
 use crate::store::sessions::SessionStory;
-use crate::store::verdicts::VerdictFilter;
+use crate::store::verdicts::{CLOCKS_APART_MAX, VerdictFilter};
 use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct Explanation {
     pub spans: (i32, i32),
     /// Of the late ones, those that were not put into it.
     pub late_left_out: i32,
+    /// Whether its spans and text have gone by retention; what was decided and said of it is told all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
     /// When it was judged again, for what came late.
     pub reopened_at: Option<DateTime<Utc>>,
     /// What is missing in the trace, and why.
@@ -89,6 +92,8 @@ pub async fn explain(
     let filter = VerdictFilter {
         trace_id: Some(trace_id.clone()),
         rubric: rubric.map(str::to_owned),
+        // None is older than the decision: says which days need not be looked at.
+        since: stored.as_ref().map(|t| t.decided_at - CLOCKS_APART_MAX),
         limit: VERDICTS_MAX,
         ..VerdictFilter::default()
     };
@@ -96,7 +101,7 @@ pub async fn explain(
     let mut verdicts = store.verdicts(&filter).await?;
     if let Some(story) = &session {
         // Its own are there already where it was the session's latest.
-        let filter = VerdictFilter { trace_id: None, session_id: Some(story.key), ..filter };
+        let filter = VerdictFilter { trace_id: None, session_id: Some(story.key), since: None, ..filter };
         let of_session = store.verdicts(&filter).await?;
         verdicts.extend(of_session.into_iter().filter(|v| v.trace_id != trace_id));
     }
@@ -129,6 +134,7 @@ pub async fn explain(
         sampling,
         spans: stored.as_ref().map_or((open.map_or(0, |(n, _)| n), 0), |t| (t.span_count, t.late_spans)),
         late_left_out: stored.as_ref().map_or(0, |t| t.late_left_out),
+        removed: stored.as_ref().is_some_and(|t| t.decision.kept && t.body.is_none()),
         reopened_at: stored.as_ref().and_then(|t| t.reopened_at),
         gaps: body.map(|trace| trace.view.gaps).unwrap_or_default(),
         waiting: waiting

@@ -1,7 +1,7 @@
 //! L3: the steps that a trace goes through, one file a step, in this order.
 //!
 //! `ingest` → `assemble` → `sample` → `enqueue` → `claim` → `evaluate` → `aggregate` → `record` → `export`; `estimate` reads what
-//! was stored, `upkeep` counts and cleans, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `alive` takes over a dead worker's jobs, `batch` hands questions over that may wait,
+//! was stored, `upkeep` counts and cleans, `retention` makes and drops partitions, `steps` keeps the rates of sampling, `shares` divides the judges' limits, `alive` takes over a dead worker's jobs, `batch` hands questions over that may wait,
 //! `sessions` does of a quiet session what steps 3 and 4 do of a trace, `units` is what judges see of a span or session, `replay` judges
 //! stored traces again, `drift` so that one knows whether a judge has moved, `offline` judges without a queue, `trial` by a rubric's tests, `reload` takes changed rubrics, `labels` and `label_queue` are
 //! about what people say, `correct`, `calibrate` and `report` about what it all amounts to, `runs` about judged files, `foresee`
@@ -36,6 +36,7 @@ pub mod record;
 pub mod reload;
 pub mod replay;
 pub mod report;
+pub mod retention;
 pub mod runs;
 pub mod sample;
 pub mod sessions;

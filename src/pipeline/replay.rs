@@ -39,6 +39,8 @@ pub struct Plan {
     pub fitting: u64,
     /// Of these, those that are within the limit.
     pub taken: usize,
+    /// Of the traces that are taken, those whose text retention has removed; they cannot be judged again.
+    pub removed: usize,
     /// Units that are judged again.
     pub to_judge: usize,
     /// Units that this version has judged already, live or in a replay, or that wait for it.
@@ -113,6 +115,7 @@ pub async fn replay(
         (plan.fitting, plan.taken) = (fitting, found.len());
         for page in found.chunks(PAGE) {
             let (again, seen) = desk.of_traces(page, share(found.len(), fitting)).await?;
+            plan.removed += page.len() - seen.len();
             let part = desk.unknown(again).await?;
             let open = part.again.jobs.iter().take(RECKONED_MAX.saturating_sub(foreseen.len()));
             foreseen.extend(open.filter_map(|job| desk.reckon(job, seen.get(&job.trace_id)?)));

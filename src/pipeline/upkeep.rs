@@ -1,15 +1,16 @@
 //! Counting what waits, removing what is no longer needed, and sharing what was learnt about endpoints.
 //!
 //! One loop a process, started by `pipeline::start`. Its rule: it takes no input and may run anywhere, any number of times; what
-//! it counts bounds the door (`ingest`) and shows in `/metrics`. The way not taken: counting at each request.
+//! it counts shows in `/metrics`, and the backlog, counted only up to its bound, holds the door (`ingest`). The way not taken: counting
+//! at each request.
 
-use super::note;
+use super::{note, retention};
 use crate::app::App;
 use crate::store::StoreError;
 use crate::store::budget_spend::Period;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_secs(2);
@@ -20,11 +21,18 @@ const REMOVE_EVERY: u64 = 30;
 /// Rows removed at once at most.
 const REMOVE_MAX: i64 = 100_000;
 
+/// Counting takes one part in so many of the time, for with a backlog of millions one count takes seconds.
+const COUNTING_PART: u32 = 20;
+
+/// Longest time between counts: who scales workers by them looks that often.
+const COUNTED_AGAIN: Duration = Duration::from_secs(30);
+
 /// Keeps up until stopped.
 pub async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut ticks: u64 = 0;
+    let mut count_at = Instant::now();
     while !stop.is_cancelled() {
-        if let Err(error) = once(&app, ticks.is_multiple_of(REMOVE_EVERY)).await {
+        if let Err(error) = tick(&app, &mut count_at, ticks.is_multiple_of(REMOVE_EVERY)).await {
             note(&app, &error, "upkeep failed, trying again");
         }
         ticks += 1;
@@ -35,14 +43,27 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
+async fn tick(app: &App, count_at: &mut Instant, remove: bool) -> Result<(), StoreError> {
+    let start = Instant::now();
+    if start >= *count_at {
+        let counted = count(app).await;
+        *count_at = Instant::now() + (start.elapsed() * COUNTING_PART).min(COUNTED_AGAIN);
+        counted?;
+    }
+    keep_up(app, remove).await
+}
+
 /// Counts once, and removes once when asked to.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
-    let config = &app.bench.config;
-    let backlog = app.store.backlog(config.ingest.backlog_max.saturating_add(1)).await?;
-    app.backlog.store(backlog, Ordering::Relaxed);
+    count(app).await?;
+    keep_up(app, remove).await
+}
+
+/// Counts what waits, for people: nothing here decides by it.
+async fn count(app: &App) -> Result<(), StoreError> {
     let now = app.bench.clock.now();
     let stats = app.store.queue_stats(now).await?;
     let waiting = &app.bench.metrics.waiting;
@@ -64,13 +85,20 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         show(&format!("events_{}", sink.sink), sink.waiting);
         show(&format!("events_dead_{}", sink.sink), sink.dead);
     }
+    Ok(())
+}
+
+/// What bounds the door, what processes tell each other, and what is removed.
+async fn keep_up(app: &App, remove: bool) -> Result<(), StoreError> {
+    let config = &app.bench.config;
+    let backlog = app.store.backlog(config.ingest.backlog_max.saturating_add(1)).await?;
+    app.backlog.store(backlog, Ordering::Relaxed);
+    let now = app.bench.clock.now();
     exchange_knowledge(app).await?;
     exchange_pauses(app).await?;
     app.bench.ledger.keep_up(now).await?;
     show_judging(app);
     if remove {
-        let keep = super::seconds(config.retention.sampled_out_seconds);
-        app.store.forget_sampled_out(now - keep, REMOVE_MAX).await?;
         let most = i64::try_from(config.work.cache_votes_max).unwrap_or(i64::MAX);
         app.store.trim_vote_cache(most, REMOVE_MAX, now).await?;
         app.store.forget_steps(now - chrono::TimeDelta::hours(2), now - chrono::TimeDelta::days(90)).await?;
@@ -78,6 +106,7 @@ pub async fn once(app: &App, remove: bool) -> Result<(), StoreError> {
         app.store.forget_parked(kept_from, config.retention.parked_messages_max, REMOVE_MAX).await?;
         app.store.forget_spend(now - chrono::TimeDelta::days(90)).await?;
         app.store.forget_batch_items(now).await?;
+        retention::once(app, now).await?;
     }
     Ok(())
 }

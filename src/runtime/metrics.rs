@@ -64,6 +64,8 @@ pub struct Metrics {
     pub sources: SourceMetrics,
     /// Of alerts.
     pub alerts: AlertMetrics,
+    /// Of partitions and what retention removes.
+    pub retention: RetentionMetrics,
     /// Of drift canaries.
     pub drift: DriftMetrics,
     /// Corrected pass rates with the ends of their intervals, by rubric and bound.
@@ -143,6 +145,38 @@ impl AlertMetrics {
     }
 }
 
+/// The metrics of partitions and of what retention removes, all by table but `days_ahead`.
+#[derive(Debug, Clone)]
+pub struct RetentionMetrics {
+    /// Partitions that this process dropped.
+    pub dropped: IntCounterVec,
+    /// Bytes that they had.
+    pub dropped_bytes: IntCounterVec,
+    /// Rows that this process removed one by one.
+    pub rows: IntCounterVec,
+    /// Partitions that are over and still there.
+    pub overdue: GaugeVec,
+    /// Rows in the default partition.
+    pub strays: GaugeVec,
+    /// Days after today for which every table has its partition.
+    pub days_ahead: IntGauge,
+}
+
+impl RetentionMetrics {
+    fn registered(r: &Registry) -> Self {
+        let by = |name: &str, help: &str| counters(r, name, help, &["table"]);
+        let now = |name: &str, help: &str| gauges(r, name, help, &["table"]);
+        Self {
+            dropped: by("assize_partitions_dropped_total", "Partitions dropped"),
+            dropped_bytes: by("assize_partitions_dropped_bytes_total", "Bytes of partitions dropped"),
+            rows: by("assize_retention_rows_total", "Rows removed one by one"),
+            overdue: now("assize_partitions_overdue", "Partitions past their retention"),
+            strays: now("assize_partition_strays", "Rows in the default partition"),
+            days_ahead: gauge(r, "assize_partition_days_ahead", "Days after today that have their partitions"),
+        }
+    }
+}
+
 /// The metrics of drift canaries.
 #[derive(Debug, Clone)]
 pub struct DriftMetrics {
@@ -195,6 +229,22 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     made
 }
 
+fn judge_seconds(registry: &Registry) -> HistogramVec {
+    let opts = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
+        .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
+    let made = HistogramVec::new(opts, &["judge"]).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
+fn ingest_batch_spans(registry: &Registry) -> Histogram {
+    let opts = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
+        .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
+    let made = Histogram::with_opts(opts).expect("names are valid");
+    registry.register(Box::new(made.clone())).expect("names are unique");
+    made
+}
+
 fn connections(registry: &Registry) -> IntGaugeVec {
     let opts = Opts::new("assize_connections", "Connections that are open");
     let made = IntGaugeVec::new(opts, &["door"]).expect("names are valid");
@@ -215,15 +265,7 @@ fn rubric_changes(registry: &Registry) -> IntCounterVec {
 impl Default for Metrics {
     fn default() -> Self {
         let r = Registry::new();
-        let seconds = HistogramOpts::new("assize_judge_seconds", "Latency of judge requests")
-            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0]);
-        let judge_seconds = HistogramVec::new(seconds, &["judge"]).expect("names are valid");
-        r.register(Box::new(judge_seconds.clone())).expect("names are unique");
         let judge_cost_usd = money(&r, "assize_judge_cost_usd_total", "Money spent on judges, by configured prices");
-        let batch = HistogramOpts::new("assize_ingest_batch_spans", "Spans committed at once")
-            .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]);
-        let ingest_batch_spans = Histogram::with_opts(batch).expect("names are valid");
-        r.register(Box::new(ingest_batch_spans.clone())).expect("names are unique");
         Self {
             spans_accepted: counters(&r, "assize_spans_accepted_total", "Spans accepted", &["door"]),
             spans_rejected: counters(&r, "assize_spans_rejected_total", "Spans refused as bad", &["door"]),
@@ -242,7 +284,7 @@ impl Default for Metrics {
             verdicts: counters(&r, "assize_verdicts_total", "Verdicts stored", &["rubric", "outcome"]),
             attempts_failed: counters(&r, "assize_attempts_failed_total", "Attempts without a verdict", &["reason"]),
             judge_requests: counters(&r, "assize_judge_requests_total", "Requests to judges", &["judge", "result"]),
-            judge_seconds,
+            judge_seconds: judge_seconds(&r),
             judge_cost_usd,
             canary_failures: counters(
                 &r,
@@ -271,10 +313,11 @@ impl Default for Metrics {
             events: counters(&r, "assize_events_total", "Outbox events, by what became of them", &["sink", "result"]),
             sources: SourceMetrics::registered(&r),
             alerts: AlertMetrics::registered(&r),
+            retention: RetentionMetrics::registered(&r),
             drift: DriftMetrics::registered(&r),
             pass_rate: gauges(&r, "assize_pass_rate", "Pass rate, corrected for sampling", &["rubric", "bound"]),
             mean_score: gauges(&r, "assize_mean_score", "Mean score, corrected for sampling", &["rubric", "bound"]),
-            ingest_batch_spans,
+            ingest_batch_spans: ingest_batch_spans(&r),
             waiting: gauges(&r, "assize_waiting", "Work waiting", &["kind"]),
             in_hand: gauge(&r, "assize_jobs_in_hand", "Jobs being evaluated"),
             watch_streams: gauge(&r, "assize_watch_streams", "Streams watched by this process"),

@@ -151,10 +151,10 @@ impl Store {
                    LIMIT $5)
                SELECT v.id AS "verdict!", v.trace_id AS "trace_id!", v.span_id, v.inclusion_probability AS "inclusion_probability!",
                       (v.id IN (SELECT id FROM labelled)) AS "labelled!"
-               FROM verdicts v JOIN traces t ON t.trace_id = v.trace_id AND t.kept
+               FROM verdicts v JOIN traces t ON t.trace_id = v.trace_id JOIN trace_bodies b ON b.trace_id = t.trace_id AND b.decided_at = t.decided_at
                WHERE v.id IN (SELECT id FROM newest UNION SELECT id FROM labelled)
                  AND v.decided_by = 'panel' AND v.outcome = 'scored' AND v.superseded_at IS NULL AND v.session_id IS NULL
-                 AND NOT EXISTS (SELECT 1 FROM votes w WHERE w.verdict_id = v.id AND w.body ->> 'cached' = 'true')
+                 AND NOT EXISTS (SELECT 1 FROM votes w WHERE w.verdict_id = v.id AND w.created_at = v.created_at AND w.body ->> 'cached' = 'true')
                  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.trace_id = v.trace_id AND NOT j.replay)
                ORDER BY 5 DESC, md5(v.id::text) LIMIT $6"#,
             rubric,
@@ -326,9 +326,9 @@ impl Store {
     pub async fn answered(&self, since: DateTime<Utc>) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT DISTINCT w.judge, w.model
-               FROM (SELECT id FROM verdicts WHERE created_at >= $1 AND decided_by = 'panel'
+               FROM (SELECT id, created_at FROM verdicts WHERE created_at >= $1 AND decided_by = 'panel'
                      ORDER BY created_at DESC LIMIT $2) v
-               JOIN votes w ON w.verdict_id = v.id
+               JOIN votes w ON w.verdict_id = v.id AND w.created_at = v.created_at
                WHERE w.score IS NOT NULL AND w.model <> '' AND w.body ->> 'stood_in' IS NULL
                  AND w.body ->> 'cached' IS DISTINCT FROM 'true'"#,
             since,

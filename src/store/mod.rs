@@ -7,6 +7,7 @@
 pub mod alert_deliveries;
 pub mod alerts;
 pub mod batches;
+pub mod bodies;
 pub mod budget_spend;
 pub mod cluster;
 mod columns;
@@ -23,6 +24,7 @@ pub mod limit_shares;
 pub mod outbox;
 pub mod panel_models;
 pub mod parked_messages;
+pub mod partitions;
 pub mod pauses;
 pub mod reopen;
 pub mod replay;

@@ -4,7 +4,7 @@
 //! sink refuses for good stays as dead, with the reason, until somebody looks. The way not taken: sending from the
 //! transaction that stores the verdict.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, verdicts};
 use crate::domain::event::OutboxEvent;
 use crate::domain::job::Lease;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -71,7 +71,7 @@ impl Store {
             "WITH ready AS (SELECT id FROM outbox WHERE sink = $1 AND dead_at IS NULL AND visible_at <= $2
                             ORDER BY visible_at LIMIT $3 FOR UPDATE SKIP LOCKED)
              UPDATE outbox o SET visible_at = $4, lease_token = $5, attempts = o.attempts + 1
-             FROM ready WHERE o.id = ready.id RETURNING o.id, o.verdict_id, o.attempts, o.created_at",
+             FROM ready WHERE o.id = ready.id RETURNING o.id, o.verdict_id, o.attempts, o.created_at, o.verdict_at",
             sink,
             now,
             i64::try_from(max).unwrap_or(i64::MAX),
@@ -81,12 +81,10 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("claiming events"))?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some(made) = verdicts::span(rows.iter().map(|row| row.verdict_at)) else { return Ok(Vec::new()) };
         let ids: Vec<Uuid> = rows.iter().map(|row| row.verdict_id).collect();
         let mut verdicts: std::collections::HashMap<Uuid, _> =
-            self.verdicts_by_id(&ids).await?.into_iter().map(|v| (v.id, v)).collect();
+            self.verdicts_by_id(&ids, made).await?.into_iter().map(|v| (v.id, v)).collect();
         let leases = rows.into_iter().filter_map(|row| {
             let verdict = verdicts.remove(&row.verdict_id)?;
             let event = OutboxEvent { id: row.id, attempts: row.attempts, verdict };
@@ -157,13 +155,25 @@ impl Store {
         sqlx::query_as!(
             DeadEvent,
             "SELECT o.id, o.sink, o.verdict_id, v.trace_id, v.rubric, o.attempts, o.last_error, o.dead_at
-             FROM outbox o JOIN verdicts v ON v.id = o.verdict_id WHERE o.dead_at IS NOT NULL
+             FROM outbox o JOIN verdicts v ON v.id = o.verdict_id AND v.created_at = o.verdict_at WHERE o.dead_at IS NOT NULL
              ORDER BY o.dead_at DESC LIMIT $1",
             limit
         )
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading dead events"))
+    }
+
+    /// Removes events of verdicts that were made before `before`, for those have gone.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_events(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let done = sqlx::query!("DELETE FROM outbox WHERE verdict_at < $1", before)
+            .execute(&self.pool)
+            .await
+            .map_err(StoreError::op("forgetting events"))?;
+        Ok(done.rows_affected())
     }
 
     /// Makes dead events deliverable again.

@@ -6,8 +6,8 @@
 //! way not taken: updating the verdict, which would lose what was told to people before.
 
 use super::traces::{DecidedTrace, Due, DueTraces, how};
-use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError, tallies};
+use super::verdicts::{self, CLOCKS_APART_MAX, VerdictRows};
+use super::{Store, StoreError, bodies, tallies};
 use crate::domain::ids::{event_id, job_id};
 use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
@@ -141,7 +141,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<(Verdict, DateTime<Utc>)>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT id, superseded_at AS "superseded_at!" FROM verdicts
+            r#"SELECT id, created_at, superseded_at AS "superseded_at!" FROM verdicts
                WHERE (trace_id = $1 OR session_id = $3) AND superseded_at IS NOT NULL
                ORDER BY created_at DESC, id DESC LIMIT $2"#,
             trace_id,
@@ -151,12 +151,10 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading superseded verdicts"))?;
+        let Some(made) = verdicts::span(rows.iter().map(|row| row.created_at)) else { return Ok(Vec::new()) };
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let mut found: HashMap<Uuid, Verdict> =
-            if ids.is_empty() { Vec::new() } else { self.verdicts_by_id(&ids).await? }
-                .into_iter()
-                .map(|v| (v.id, v))
-                .collect();
+            self.verdicts_by_id(&ids, made).await?.into_iter().map(|v| (v.id, v)).collect();
         Ok(rows.into_iter().filter_map(|row| Some((found.remove(&row.id)?, row.superseded_at))).collect())
     }
 }
@@ -165,7 +163,7 @@ impl Store {
 pub(super) async fn decided(tx: &mut PgConnection, due: &mut [Due]) -> Result<HashMap<String, Earlier>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source, reopened_at,
-                  span_count + late_spans - late_left_out AS "spans!", octet_length(body) AS bytes,
+                  span_count + late_spans - late_left_out AS "spans!", body_bytes AS bytes,
                   upstream_probability, step_at, sampling
            FROM traces WHERE trace_id = ANY($1) FOR UPDATE"#,
         &due.iter().map(|d| d.trace_id.clone()).collect::<Vec<_>>()
@@ -217,21 +215,16 @@ pub(super) async fn read(
     if wanted.is_empty() {
         return Ok(());
     }
-    let bodies = sqlx::query!(
-        r#"SELECT trace_id, body AS "body!" FROM traces WHERE trace_id = ANY($1) AND body IS NOT NULL"#,
-        &wanted
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(StoreError::op("reading decided traces"))?;
-    for row in bodies {
-        if let Some(earlier) = decided.get_mut(&row.trace_id) {
-            earlier.body = Some(row.body);
+    let at = verdicts::span(wanted.iter().filter_map(|id| decided.get(id)).map(|earlier| earlier.decided_at));
+    let Some(at) = at else { return Ok(()) };
+    for (trace_id, body) in bodies::read(tx, &wanted, &at).await? {
+        if let Some(earlier) = decided.get_mut(&trace_id) {
+            earlier.body = Some(body);
         }
     }
     // Jobs first: one that is settled in between is then found twice, and not missed.
     let mut units = waiting(tx, &wanted).await?;
-    units.extend(judged(tx, &wanted).await?);
+    units.extend(judged(tx, &wanted, *at.start() - CLOCKS_APART_MAX).await?);
     let once: BTreeMap<Uuid, (String, Unit)> = units.into_iter().map(|(id, unit)| (unit.id, (id, unit))).collect();
     for (trace_id, unit) in once.into_values() {
         if let Some(earlier) = decided.get_mut(&trace_id) {
@@ -273,11 +266,16 @@ async fn waiting(tx: &mut PgConnection, traces: &[String]) -> Result<Vec<(String
     Ok(units.collect())
 }
 
-async fn judged(tx: &mut PgConnection, traces: &[String]) -> Result<Vec<(String, Unit)>, StoreError> {
+async fn judged(
+    tx: &mut PgConnection,
+    traces: &[String],
+    since: DateTime<Utc>,
+) -> Result<Vec<(String, Unit)>, StoreError> {
     let rows = sqlx::query!(
         "SELECT id, trace_id, rubric, rubric_version, outcome, explanation, inclusion_probability FROM verdicts
-         WHERE trace_id = ANY($1) AND span_id IS NULL AND session_id IS NULL AND superseded_at IS NULL",
-        traces
+         WHERE trace_id = ANY($1) AND span_id IS NULL AND session_id IS NULL AND superseded_at IS NULL AND created_at >= $2",
+        traces,
+        since
     )
     .fetch_all(tx)
     .await
@@ -323,23 +321,11 @@ pub(super) async fn settle(
     if reopened.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        "UPDATE traces t SET late_spans = late_spans + u.n, body = u.b,
-                             reopened_at = CASE WHEN u.a THEN $5 ELSE t.reopened_at END
-         FROM unnest($1::text[], $2::int[], $3::bytea[], $4::bool[]) AS u(id, n, b, a) WHERE t.trace_id = u.id",
-        &reopened.iter().map(|r| r.trace_id.clone()).collect::<Vec<_>>(),
-        &reopened.iter().map(|r| r.count).collect::<Vec<_>>(),
-        &reopened.iter().map(|r| r.body.clone()).collect::<Vec<_>>(),
-        &reopened.iter().map(|r| !r.again.is_empty()).collect::<Vec<_>>(),
-        now,
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::op("storing reopened traces"))?;
+    let since = put_together(tx, &reopened, now).await?;
     let (mut jobs, mut verdicts) = (Vec::new(), Vec::new());
     for one in reopened {
         if let Some(tally) = one.tally {
-            retally(tx, &tally).await?;
+            retally(tx, &tally, since).await?;
         }
         for again in one.again {
             match again.new {
@@ -350,35 +336,78 @@ pub(super) async fn settle(
     }
     let gone: Vec<Uuid> = jobs.iter().map(|(old, ..)| *old).chain(verdicts.iter().map(|(old, _)| *old)).collect();
     let votes = end_jobs(tx, &gone).await?;
-    insert_jobs(tx, jobs, votes).await?;
+    insert_jobs(tx, jobs, votes, since).await?;
     let pairs: Vec<(Uuid, Uuid)> = verdicts.iter().map(|(old, v)| (*old, v.id)).collect();
     let rows = VerdictRows::of(verdicts.iter().map(|(_, v)| v));
     if !pairs.is_empty() {
         verdicts::insert_events(tx, &rows, sinks, now).await?;
         verdicts::insert(tx, rows).await?;
     }
-    supersede(tx, &pairs, sinks, now).await
+    supersede(tx, &pairs, since, sinks, now).await
+}
+
+/// Stores reopened traces as they are now; since when there may be verdicts of them.
+async fn put_together(
+    tx: &mut PgConnection,
+    reopened: &[Reopened],
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, StoreError> {
+    let ids: Vec<String> = reopened.iter().map(|r| r.trace_id.clone()).collect();
+    let bodies: Vec<&[u8]> = reopened.iter().map(|r| r.body.as_slice()).collect();
+    let rows = sqlx::query!(
+        "UPDATE traces t SET late_spans = late_spans + u.n, body_bytes = u.b,
+                             reopened_at = CASE WHEN u.a THEN $5 ELSE t.reopened_at END
+         FROM unnest($1::text[], $2::int[], $3::int[], $4::bool[]) AS u(id, n, b, a) WHERE t.trace_id = u.id
+         RETURNING t.decided_at",
+        &ids,
+        &reopened.iter().map(|r| r.count).collect::<Vec<_>>(),
+        &bodies.iter().map(|body| bodies::size(body)).collect::<Vec<_>>(),
+        &reopened.iter().map(|r| !r.again.is_empty()).collect::<Vec<_>>(),
+        now,
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::op("storing reopened traces"))?;
+    let Some(at) = verdicts::span(rows.iter().map(|row| row.decided_at)) else { return Ok(now) };
+    bodies::replace(tx, (&ids, &bodies), &at).await?;
+    Ok(*at.start() - CLOCKS_APART_MAX)
+}
+
+/// Since when there may be verdicts of these traces: from when the first of them was decided on.
+pub(super) async fn decided_first(
+    tx: &mut PgConnection,
+    traces: &[String],
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, StoreError> {
+    let first = sqlx::query_scalar!("SELECT min(decided_at) FROM traces WHERE trace_id = ANY($1)", traces)
+        .fetch_one(tx)
+        .await
+        .map_err(StoreError::op("looking when traces were decided on"))?;
+    Ok(first.unwrap_or(now) - CLOCKS_APART_MAX)
 }
 
 /// Moves a trace from one stratum to another, in the hour in which it was decided on.
-async fn retally(tx: &mut PgConnection, tally: &Retally) -> Result<(), StoreError> {
+async fn retally(tx: &mut PgConnection, tally: &Retally, since: DateTime<Utc>) -> Result<(), StoreError> {
     let Retally { decided_at, was, is } = tally;
     let (before, after) = (tallies::stratum(was), tallies::stratum(is));
     if before == after || !tallies::take_out(tx, was, *decided_at).await? {
         return Ok(()); // tallied by a program that counted otherwise: better there than twice
     }
     tallies::insert(tx, std::slice::from_ref(is), *decided_at).await?;
-    let current =
-        sqlx::query_scalar!("SELECT id FROM verdicts WHERE trace_id = $1 AND superseded_at IS NULL", is.trace_id)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::op("looking for verdicts of a reopened trace"))?;
-    tallies::recount(tx, &current, -1).await?;
+    let current = sqlx::query_scalar!(
+        "SELECT id FROM verdicts WHERE trace_id = $1 AND superseded_at IS NULL AND created_at >= $2",
+        is.trace_id,
+        since
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::op("looking for verdicts of a reopened trace"))?;
+    tallies::recount(tx, &current, since, -1).await?;
     sqlx::query!("UPDATE traces SET stratum = $2 WHERE trace_id = $1", is.trace_id, after)
         .execute(&mut *tx)
         .await
         .map_err(StoreError::op("moving a trace to another stratum"))?;
-    tallies::recount(tx, &current, 1).await
+    tallies::recount(tx, &current, since, 1).await
 }
 
 /// Ends jobs whose trace has changed, whoever works on them; gives the votes that they had.
@@ -395,6 +424,7 @@ async fn insert_jobs(
     tx: &mut PgConnection,
     jobs: Vec<(Uuid, Job, bool)>,
     waiting: HashMap<Uuid, Vec<Vote>>,
+    since: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     if jobs.is_empty() {
         return Ok(());
@@ -410,8 +440,9 @@ async fn insert_jobs(
         "INSERT INTO jobs (id, trace_id, rubric, rubric_version, inclusion_probability, votes, visible_at, enqueued_at,
                            deadline_at, supersedes)
          SELECT i, t, r, v, p,
-                CASE WHEN k THEN coalesce(w, (SELECT jsonb_agg(body ORDER BY position) FROM votes WHERE verdict_id = o)) END,
-                e, e, d, (SELECT id FROM verdicts WHERE id = o AND superseded_at IS NULL)
+                CASE WHEN k THEN coalesce(w, (SELECT jsonb_agg(body ORDER BY position) FROM votes
+                                              WHERE verdict_id = o AND created_at >= $11)) END,
+                e, e, d, (SELECT id FROM verdicts WHERE id = o AND superseded_at IS NULL AND created_at >= $11)
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::jsonb[], $7::timestamptz[],
                      $8::timestamptz[], $9::uuid[], $10::bool[]) AS u(i, t, r, v, p, w, e, d, o, k)
          ON CONFLICT (id) DO NOTHING",
@@ -425,6 +456,7 @@ async fn insert_jobs(
         &jobs.iter().map(|(_, j, _)| j.deadline_at).collect::<Vec<_>>(),
         &jobs.iter().map(|(old, ..)| *old).collect::<Vec<_>>(),
         &jobs.iter().map(|(.., votes_count)| *votes_count).collect::<Vec<_>>(),
+        since,
     )
     .execute(tx)
     .await
@@ -433,10 +465,11 @@ async fn insert_jobs(
 }
 
 /// Verdicts take the place of others: pairs of the old one and the new one, which is stored already. What sinks were not told yet
-/// about the old one they are not told any more. Where the old one is stored last, as may be of a session, the new one does not point to it.
+/// about the old one they are not told any more. None of them was made before `since`. Where the old one is stored last, as may be of a session, the new one does not point to it.
 pub(super) async fn supersede(
     tx: &mut PgConnection,
     pairs: &[(Uuid, Uuid)],
+    since: DateTime<Utc>,
     sinks: &[&'static str],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -446,19 +479,21 @@ pub(super) async fn supersede(
     let old: Vec<Uuid> = pairs.iter().map(|(old, _)| *old).collect();
     let new: Vec<Uuid> = pairs.iter().map(|(_, new)| *new).collect();
     let replaced = sqlx::query_scalar!(
-        r#"WITH replaced AS (UPDATE verdicts SET superseded_at = $3 WHERE id = ANY($1) AND superseded_at IS NULL RETURNING id, tx),
+        r#"WITH replaced AS (UPDATE verdicts SET superseded_at = $3
+                             WHERE id = ANY($1) AND superseded_at IS NULL AND created_at >= $4 RETURNING id, tx),
                 pointed AS (UPDATE verdicts v SET supersedes = u.o
                             FROM unnest($1::uuid[], $2::uuid[]) AS u(o, n) JOIN replaced r ON r.id = u.o
-                            WHERE v.id = u.n AND r.tx <= v.tx)
+                            WHERE v.id = u.n AND r.tx <= v.tx AND v.created_at >= $4)
            SELECT id AS "id!" FROM replaced"#,
         &old,
         &new,
-        now
+        now,
+        since
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::op("superseding verdicts"))?;
-    tallies::recount(tx, &replaced, -1).await?;
+    tallies::recount(tx, &replaced, since, -1).await?;
     let events: Vec<Uuid> = sinks.iter().flat_map(|sink| old.iter().map(|id| event_id(*id, sink))).collect();
     sqlx::query!("DELETE FROM outbox WHERE id = ANY($1)", &events)
         .execute(tx)

@@ -6,6 +6,7 @@
 
 use super::columns::{json_text, optional, text};
 use super::traces::{how, insert_jobs};
+use super::verdicts::CLOCKS_APART_MAX;
 use super::{Store, StoreError};
 use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
@@ -106,7 +107,7 @@ impl Store {
                FROM traces t
                WHERE t.kept AND t.decided_at >= $1 AND t.decided_at < $2
                  AND EXISTS (SELECT 1 FROM verdicts v
-                             WHERE v.trace_id = t.trace_id AND v.superseded_at IS NULL
+                             WHERE v.trace_id = t.trace_id AND v.superseded_at IS NULL AND v.created_at >= $13
                                AND ($3 OR (v.rubric = $4 AND v.outcome NOT IN ('filtered', 'not_applicable', 'sampled_out')))
                                AND ($5::text IS NULL OR v.feature = $5) AND ($6::text IS NULL OR v.prompt_version = $6)
                                AND ($7::text IS NULL OR v.model = $7) AND ($8::text IS NULL OR v.tenant = $8)
@@ -124,7 +125,8 @@ impl Store {
             l.environment,
             l.service,
             l.prompt_name,
-            filter.limit
+            filter.limit,
+            filter.since - CLOCKS_APART_MAX
         )
         .fetch_all(&self.pool)
         .await
@@ -264,6 +266,24 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading what was judged again"))
+    }
+
+    /// Removes up to `max` verdicts that replays made before `before`. Those of drift canaries stay: later runs are compared
+    /// with them, and they are few.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_replays(&self, before: DateTime<Utc>, max: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query!(
+            "DELETE FROM replay_verdicts WHERE id IN
+                 (SELECT id FROM replay_verdicts WHERE NOT canary AND created_at < $1 LIMIT $2)",
+            before,
+            max
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("forgetting replays"))?;
+        Ok(done.rows_affected())
     }
 
     /// What a verdict of the rubric that judges decided has cost since a time, on average; `None` when there was none.

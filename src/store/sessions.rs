@@ -7,8 +7,8 @@
 
 use super::columns::{json_text, optional, text};
 use super::traces::insert_jobs;
-use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError, reopen};
+use super::verdicts::{self, CLOCKS_APART_MAX, VerdictRows};
+use super::{Store, StoreError, bodies, reopen};
 use crate::domain::job::Job;
 use crate::domain::policy::SampleDecision;
 use crate::domain::verdict::{TraceLabels, Verdict};
@@ -171,13 +171,13 @@ impl Store {
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::op("counting the traces of a session"))?;
-        let rows = sqlx::query_scalar!(
-            r#"SELECT t.body AS "body!"
+        let rows = sqlx::query!(
+            r#"SELECT t.trace_id, t.decided_at
                FROM (SELECT trace_id, started_at, row_number() OVER (ORDER BY started_at, trace_id) AS from_first,
                             row_number() OVER (ORDER BY started_at DESC, trace_id DESC) AS from_last
                      FROM session_traces WHERE session_id = $1 AND decided_at <= $2 AND kept) s
                JOIN traces t USING (trace_id)
-               WHERE (s.from_first = 1 OR s.from_last < $3) AND t.body IS NOT NULL
+               WHERE s.from_first = 1 OR s.from_last < $3
                ORDER BY s.from_first"#,
             key,
             until,
@@ -186,8 +186,35 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading the traces of a session"))?;
+        let mut bodies = HashMap::new();
+        if let Some(decided) = verdicts::span(rows.iter().map(|row| row.decided_at)) {
+            let ids: Vec<String> = rows.iter().map(|row| row.trace_id.clone()).collect();
+            let mut connection =
+                self.pool.acquire().await.map_err(StoreError::op("reading the traces of a session"))?;
+            bodies.extend(bodies::read(&mut connection, &ids, &decided).await?);
+        }
+        let bodies = rows.iter().filter_map(|row| bodies.remove(&row.trace_id)).collect();
         let count = |n: i64| usize::try_from(n).unwrap_or_default();
-        Ok(SessionBodies { bodies: rows, known: count(counts.known), excluded: count(counts.excluded) })
+        Ok(SessionBodies { bodies, known: count(counts.known), excluded: count(counts.excluded) })
+    }
+
+    /// Removes up to `max` sessions of which no trace came since `before`, with their turns; none that is still to be judged.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_sessions(&self, before: DateTime<Utc>, max: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query!(
+            "WITH gone AS (SELECT id FROM sessions WHERE last_seen_at < $1 AND due_at IS NULL
+                           ORDER BY last_seen_at LIMIT $2 FOR UPDATE SKIP LOCKED),
+                  turns AS (DELETE FROM session_traces t USING gone WHERE t.session_id = gone.id)
+             DELETE FROM sessions s USING gone WHERE s.id = gone.id",
+            before,
+            max
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("forgetting sessions"))?;
+        Ok(done.rows_affected())
     }
 
     /// The session of a trace.
@@ -245,7 +272,8 @@ impl DueSessions {
             let rows = VerdictRows::of(&verdicts);
             verdicts::insert_events(tx, &rows, sinks, now).await?;
             verdicts::insert(tx, rows).await?;
-            supersede(tx, &keys, sinks, now).await?;
+            let since = lock(tx, &keys, now).await?;
+            supersede(tx, &keys, since, sinks, now).await?;
         }
         self.tx.commit().await.map_err(StoreError::op("committing sessions"))
     }
@@ -312,10 +340,11 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Of each session and rubric only the verdict of the latest judging counts.
+/// Of each session and rubric only the verdict of the latest judging counts. None was made before `since`.
 pub(super) async fn supersede(
     tx: &mut PgConnection,
     keys: &[Uuid],
+    since: DateTime<Utc>,
     sinks: &[&'static str],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -323,23 +352,30 @@ pub(super) async fn supersede(
         r#"SELECT v.id AS "old!", n.id AS "new!"
            FROM verdicts v
            JOIN LATERAL (SELECT id, session_ordinal FROM verdicts n
-                         WHERE n.session_id = v.session_id AND n.rubric = v.rubric
+                         WHERE n.session_id = v.session_id AND n.rubric = v.rubric AND n.created_at >= $2
                          ORDER BY n.session_ordinal DESC, n.id LIMIT 1) n ON n.session_ordinal > v.session_ordinal
-           WHERE v.session_id = ANY($1) AND v.superseded_at IS NULL"#,
-        keys
+           WHERE v.session_id = ANY($1) AND v.superseded_at IS NULL AND v.created_at >= $2"#,
+        keys,
+        since
     )
     .fetch_all(&mut *tx)
     .await
     .map_err(StoreError::op("looking for verdicts of earlier judgings"))?;
     let pairs: Vec<(Uuid, Uuid)> = rows.into_iter().map(|row| (row.old, row.new)).collect();
-    reopen::supersede(tx, &pairs, sinks, now).await
+    reopen::supersede(tx, &pairs, since, sinks, now).await
 }
 
-/// Locks sessions, in the order of their keys, so that of two judgings of one the older is superseded whichever is stored first.
-pub(super) async fn lock(tx: &mut PgConnection, keys: &[Uuid]) -> Result<(), StoreError> {
-    sqlx::query!("SELECT id FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE", keys)
-        .fetch_all(tx)
-        .await
-        .map_err(StoreError::op("locking sessions"))?;
-    Ok(())
+/// Locks sessions, in the order of their keys, so that of two judgings of one the older is superseded whichever is stored first;
+/// since when there may be verdicts of them.
+pub(super) async fn lock(
+    tx: &mut PgConnection,
+    keys: &[Uuid],
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, StoreError> {
+    let rows =
+        sqlx::query_scalar!("SELECT first_seen_at FROM sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE", keys)
+            .fetch_all(tx)
+            .await
+            .map_err(StoreError::op("locking sessions"))?;
+    Ok(rows.into_iter().min().unwrap_or(now) - CLOCKS_APART_MAX)
 }

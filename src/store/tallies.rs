@@ -172,7 +172,13 @@ fn population(trace: &DecidedTrace) -> f64 {
 }
 
 /// Counts stored verdicts once more (`by` 1) or takes them out (-1), in the stratum in which their traces are now.
-pub(super) async fn recount(tx: &mut PgConnection, verdicts: &[Uuid], by: i64) -> Result<(), StoreError> {
+/// None of them was made before `since`.
+pub(super) async fn recount(
+    tx: &mut PgConnection,
+    verdicts: &[Uuid],
+    since: DateTime<Utc>,
+    by: i64,
+) -> Result<(), StoreError> {
     if verdicts.is_empty() {
         return Ok(());
     }
@@ -180,12 +186,14 @@ pub(super) async fn recount(tx: &mut PgConnection, verdicts: &[Uuid], by: i64) -
         "INSERT INTO outcome_tallies AS o (hour, stratum, rubric, rubric_version, outcome, shard, verdicts)
          SELECT date_trunc('hour', t.decided_at, 'UTC'), t.stratum, v.rubric, v.rubric_version, v.outcome,
                 pg_backend_pid() % 16, $2 * count(*)
-         FROM verdicts v JOIN traces t ON t.trace_id = v.trace_id WHERE v.id = ANY($1) AND t.stratum IS NOT NULL
+         FROM verdicts v JOIN traces t ON t.trace_id = v.trace_id
+         WHERE v.id = ANY($1) AND v.created_at >= $3 AND t.stratum IS NOT NULL
          GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
          ON CONFLICT (hour, stratum, rubric, rubric_version, outcome, shard)
              DO UPDATE SET verdicts = o.verdicts + excluded.verdicts",
         verdicts,
         by,
+        since,
     )
     .execute(tx)
     .await

@@ -1,4 +1,4 @@
-//! Table `traces`, and the transaction that turns inbox spans into decided traces and jobs.
+//! Table `traces` (whose bodies are in `store::bodies`), and the transaction that turns inbox spans into decided traces and jobs.
 //!
 //! Called by `pipeline::assemble`: [`Store::take_due`] hands out spans inside an open transaction, the caller computes (no
 //! network in between), [`DueTraces::settle`] writes what came of them and commits. Its rule: a trace that is decided on
@@ -9,7 +9,7 @@ use super::columns::{json_text, text};
 use super::reopen::{self, Earlier, LateSpans, Reopened};
 use super::sessions::{self, SessionTimes, SessionTrace};
 use super::verdicts::{self, VerdictRows};
-use super::{Store, StoreError, labels, sampling_steps, tallies};
+use super::{Store, StoreError, bodies, labels, sampling_steps, tallies};
 use crate::domain::job::Job;
 use crate::domain::label::Label;
 use crate::domain::policy::{RateParts, SampleDecision, Upstream};
@@ -106,7 +106,7 @@ pub struct StoredTrace {
     pub late_left_out: i32,
     /// When it was judged again.
     pub reopened_at: Option<DateTime<Utc>>,
-    /// `domain::Trace` as JSON, if it was kept.
+    /// `domain::Trace` as JSON, if it was kept and retention has not removed it.
     pub body: Option<Vec<u8>>,
 }
 
@@ -181,7 +181,7 @@ impl Store {
     pub async fn trace(&self, trace_id: &str) -> Result<Option<StoredTrace>, StoreError> {
         let row = sqlx::query!(
             "SELECT trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source, span_count,
-                    late_spans, late_left_out, reopened_at, body, upstream_probability, step_at, sampling
+                    late_spans, late_left_out, reopened_at, upstream_probability, step_at, sampling
              FROM traces WHERE trace_id = $1",
             trace_id
         )
@@ -189,6 +189,11 @@ impl Store {
         .await
         .map_err(StoreError::op("reading a trace"))?;
         let Some(r) = row else { return Ok(None) };
+        let body = if r.kept {
+            self.trace_bodies(std::slice::from_ref(&r.trace_id)).await?.pop().map(|(_, body)| body)
+        } else {
+            None
+        };
         let (parts, upstream) = how(r.sampling, r.upstream_probability)
             .map_err(|source| StoreError::Content { what: format!("sampling of trace {trace_id}"), source })?;
         Ok(Some(StoredTrace {
@@ -209,7 +214,7 @@ impl Store {
             late_spans: r.late_spans,
             late_left_out: r.late_left_out,
             reopened_at: r.reopened_at,
-            body: r.body,
+            body,
         }))
     }
 
@@ -223,37 +228,6 @@ impl Store {
             .await
             .map_err(StoreError::op("reading an open trace"))?;
         Ok(row.map(|r| (r.span_count, r.due_at)))
-    }
-
-    /// Bodies of kept traces.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn trace_bodies(&self, ids: &[String]) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT trace_id, body AS "body!" FROM traces WHERE trace_id = ANY($1) AND body IS NOT NULL"#,
-            ids
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::op("reading traces"))?;
-        Ok(rows.into_iter().map(|row| (row.trace_id, row.body)).collect())
-    }
-
-    /// Bodies of kept traces that were decided on at or after `since`, at most `max`, the newest first.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn recent_bodies(&self, since: DateTime<Utc>, max: i64) -> Result<Vec<Vec<u8>>, StoreError> {
-        sqlx::query_scalar!(
-            r#"SELECT body AS "body!" FROM traces WHERE kept AND body IS NOT NULL AND decided_at >= $1
-               ORDER BY decided_at DESC, trace_id LIMIT $2"#,
-            since,
-            max
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::op("reading recent traces"))
     }
 
     /// Removes up to `max` rows of traces that sampling left out before `before`; their tallies stay.
@@ -270,6 +244,22 @@ impl Store {
         .execute(&self.pool)
         .await
         .map_err(StoreError::op("forgetting traces that were left out"))?;
+        Ok(done.rows_affected())
+    }
+
+    /// Removes up to `max` rows of traces that were kept, decided on before `before`.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn forget_kept(&self, before: DateTime<Utc>, max: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query!(
+            "DELETE FROM traces WHERE trace_id IN (SELECT trace_id FROM traces WHERE kept AND decided_at < $1 LIMIT $2)",
+            before,
+            max
+        )
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::op("forgetting traces that were kept"))?;
         Ok(done.rows_affected())
     }
 }
@@ -383,10 +373,10 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
     let upstream = |t: &DecidedTrace| t.decision.upstream.as_ref().map(|u| u.probability);
     sqlx::query!(
         "INSERT INTO traces (trace_id, decided_at, kept, rule, probability, randomness, threshold, randomness_source,
-                             span_count, body, upstream_probability, step_at, sampling, stratum)
+                             span_count, body_bytes, upstream_probability, step_at, sampling, stratum)
          SELECT t, $10, k, r, p, x, h, s, n, b, up, st, d::jsonb, sm
          FROM unnest($1::text[], $2::bool[], $3::text[], $4::float8[], $5::bigint[], $6::bigint[], $7::text[],
-                     $8::int[], $9::bytea[], $11::float8[], $12::timestamptz[], $13::text[], $14::text[])
+                     $8::int[], $9::int[], $11::float8[], $12::timestamptz[], $13::text[], $14::text[])
               AS u(t, k, r, p, x, h, s, n, b, up, st, d, sm)",
         &column(|t| t.trace_id.clone()),
         &traces.iter().map(|t| t.decision.kept).collect::<Vec<_>>(),
@@ -396,17 +386,19 @@ async fn insert_traces(tx: &mut PgConnection, traces: &[DecidedTrace], now: Date
         &traces.iter().map(|t| t.decision.threshold.cast_signed()).collect::<Vec<_>>(),
         &column(|t| t.decision.source.clone()),
         &traces.iter().map(|t| t.span_count).collect::<Vec<_>>(),
-        &traces.iter().map(|t| t.body.as_deref()).collect::<Vec<_>>() as &[Option<&[u8]>],
+        &traces.iter().map(|t| t.body.as_deref().map(bodies::size)).collect::<Vec<_>>() as &[Option<i32>],
         now,
         &traces.iter().map(upstream).collect::<Vec<_>>() as &[Option<f64>],
         &traces.iter().map(|t| t.decision.step).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
         &column(|t| json_text(&Detail::of(&t.decision))),
         &column(tallies::stratum),
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await
     .map_err(StoreError::op("storing decided traces"))?;
-    Ok(())
+    let kept = || traces.iter().filter_map(|t| Some((t.trace_id.as_str(), t.body.as_deref()?)));
+    let (ids, stored): (Vec<&str>, Vec<&[u8]>) = kept().unzip();
+    bodies::insert(tx, (&ids, &stored), now).await
 }
 
 pub(super) async fn insert_jobs(tx: &mut PgConnection, jobs: Vec<Job>) -> Result<u64, StoreError> {

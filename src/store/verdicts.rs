@@ -3,6 +3,7 @@
 //! Written by `pipeline::record`, read by `server`, `cli` and `pipeline::export`. Its rule: verdict, votes, events and the end
 //! of the job are one transaction, fenced by the lease: if the lease is no longer ours, nothing of that job is written.
 //! The way not taken: an upsert of the verdict, which would hide that two workers judged the same job.
+//! Both tables are partitioned by week, so every reading that knows about when says so.
 
 use super::columns::{json_text, optional, text};
 use super::{Store, StoreError, reopen, replay, sessions, tallies, vote_cache};
@@ -16,7 +17,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use uuid::Uuid;
+
+/// How far the clocks of processes may be apart: by so much a verdict may seem to be made before what it follows from.
+pub const CLOCKS_APART_MAX: TimeDelta = TimeDelta::days(1);
 
 /// Which verdicts to read.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +59,7 @@ impl Store {
         let mut tx = self.pool.begin().await.map_err(StoreError::op("beginning to settle"))?;
         let ended = sqlx::query!(
             "DELETE FROM jobs j USING unnest($1::uuid[], $2::uuid[]) AS u(id, token)
-             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id, j.lease_token, j.supersedes",
+             WHERE j.id = u.id AND j.lease_token = u.token RETURNING j.id, j.lease_token, j.supersedes, j.trace_id",
             &settled.iter().map(|(lease, _)| lease.item.id).collect::<Vec<_>>(),
             &settled.iter().map(|(lease, _)| lease.token).collect::<Vec<_>>(),
         )
@@ -64,7 +69,9 @@ impl Store {
         // By token too: a batch may hold two results of one job, an old one whose lease was lost and the one that counts.
         let tokens: HashSet<(Uuid, Option<Uuid>)> = ended.iter().map(|row| (row.id, row.lease_token)).collect();
         let ours: HashSet<Uuid> = ended.iter().map(|row| row.id).collect();
-        let replaced: Vec<(Uuid, Uuid)> = ended.iter().filter_map(|row| Some((row.supersedes?, row.id))).collect();
+        let again_for = || ended.iter().filter_map(|row| Some(((row.supersedes?, row.id), &row.trace_id)));
+        let replaced: Vec<(Uuid, Uuid)> = again_for().map(|(pair, _)| pair).collect();
+        let of_traces: Vec<String> = again_for().map(|(_, trace_id)| trace_id.clone()).collect();
         let held = || settled.iter().filter(|(lease, _)| tokens.contains(&(lease.item.id, Some(lease.token))));
         let again = held().filter(|(lease, _)| lease.item.replay).map(|(lease, v)| (v, lease.item.canary));
         let (again, canaries): (Vec<&Verdict>, Vec<bool>) = again.unzip();
@@ -77,15 +84,16 @@ impl Store {
         let rows = VerdictRows::of(verdicts.clone());
         if !rows.ids.is_empty() {
             let sessions: Vec<Uuid> = rows.session_ids.iter().copied().flatten().collect();
-            if !sessions.is_empty() {
-                sessions::lock(&mut tx, &sessions).await?;
-            }
+            let first_seen = if sessions.is_empty() { now } else { sessions::lock(&mut tx, &sessions, now).await? };
             insert_votes(&mut tx, verdicts).await?;
             insert_events(&mut tx, &rows, sinks, now).await?;
             insert(&mut tx, rows).await?;
-            reopen::supersede(&mut tx, &replaced, sinks, now).await?;
+            if !replaced.is_empty() {
+                let since = reopen::decided_first(&mut tx, &of_traces, now).await?;
+                reopen::supersede(&mut tx, &replaced, since, sinks, now).await?;
+            }
             if !sessions.is_empty() {
-                sessions::supersede(&mut tx, &sessions, sinks, now).await?;
+                sessions::supersede(&mut tx, &sessions, first_seen, sinks, now).await?;
             }
         }
         tx.commit().await.map_err(StoreError::op("committing verdicts"))?;
@@ -125,11 +133,15 @@ impl Store {
         self.with_votes(rows).await
     }
 
-    /// Reads verdicts by id, superseded ones too, in no particular order.
+    /// Reads verdicts that were made within a time by id, superseded ones too, in no particular order.
     ///
     /// # Errors
     /// As [`Store::verdicts`].
-    pub async fn verdicts_by_id(&self, ids: &[Uuid]) -> Result<Vec<Verdict>, StoreError> {
+    pub async fn verdicts_by_id(
+        &self,
+        ids: &[Uuid],
+        made: RangeInclusive<DateTime<Utc>>,
+    ) -> Result<Vec<Verdict>, StoreError> {
         let rows = sqlx::query_as!(
             VerdictRow,
             "SELECT id, trace_id, span_id, rubric, rubric_version, kind, outcome, score, raw, label, passed,
@@ -137,8 +149,10 @@ impl Store {
                     inclusion_probability, service, service_version, environment, feature, prompt_name,
                     prompt_version, model, tenant, join_source, join_span_id, created_at, session, session_id,
                     session_ordinal, superseded_at
-             FROM verdicts WHERE id = ANY($1)",
-            ids
+             FROM verdicts WHERE id = ANY($1) AND created_at >= $2 AND created_at <= $3",
+            ids,
+            made.start(),
+            made.end()
         )
         .fetch_all(&self.pool)
         .await
@@ -149,10 +163,13 @@ impl Store {
     async fn with_votes(&self, rows: Vec<VerdictRow>) -> Result<Vec<Verdict>, StoreError> {
         let ids: Vec<Uuid> = rows.iter().filter(|r| r.decided_by.as_deref() != Some("check")).map(|r| r.id).collect();
         let mut votes: HashMap<Uuid, Vec<Vote>> = HashMap::new();
-        if !ids.is_empty() {
+        if let Some(made) = span(rows.iter().map(|row| row.created_at)).filter(|_| !ids.is_empty()) {
             let found = sqlx::query!(
-                "SELECT verdict_id, body FROM votes WHERE verdict_id = ANY($1) ORDER BY verdict_id, position",
-                &ids
+                "SELECT verdict_id, body FROM votes WHERE verdict_id = ANY($1) AND created_at >= $2 AND created_at <= $3
+                 ORDER BY verdict_id, position",
+                &ids,
+                made.start(),
+                made.end()
             )
             .fetch_all(&self.pool)
             .await
@@ -165,6 +182,11 @@ impl Store {
         }
         rows.into_iter().map(|row| row.into_verdict(&mut votes)).collect()
     }
+}
+
+/// From the earliest to the latest of some times; `None` of none.
+pub(super) fn span(times: impl Iterator<Item = DateTime<Utc>> + Clone) -> Option<RangeInclusive<DateTime<Utc>>> {
+    Some(times.clone().min()?..=times.max()?)
 }
 
 struct VerdictRow {
@@ -408,7 +430,7 @@ async fn insert_votes<'a>(
     verdicts: impl Iterator<Item = &'a Verdict>,
 ) -> Result<(), StoreError> {
     let (mut ids, mut positions, mut judges, mut models) = (vec![], vec![], vec![], vec![]);
-    let (mut scores, mut bodies) = (vec![], vec![]);
+    let (mut scores, mut bodies, mut times) = (vec![], vec![], vec![]);
     for verdict in verdicts {
         for (position, vote) in (0_i32..).zip(&verdict.votes) {
             ids.push(verdict.id);
@@ -417,21 +439,24 @@ async fn insert_votes<'a>(
             models.push(text(&vote.model));
             scores.push(vote.score);
             bodies.push(json_text(vote));
+            times.push(verdict.created_at);
         }
     }
     if ids.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "INSERT INTO votes (verdict_id, position, judge, model, score, body)
-         SELECT i, p, j, m, s, b::jsonb
-         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::float8[], $6::text[]) AS u(i, p, j, m, s, b)",
+        "INSERT INTO votes (verdict_id, position, judge, model, score, body, created_at)
+         SELECT i, p, j, m, s, b::jsonb, c
+         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::timestamptz[])
+              AS u(i, p, j, m, s, b, c)",
         &ids,
         &positions,
         &judges,
         &models,
         &scores as &[Option<f64>],
         &bodies,
+        &times,
     )
     .execute(tx)
     .await
@@ -448,21 +473,23 @@ pub(super) async fn insert_events(
     if sinks.is_empty() {
         return Ok(());
     }
-    let (mut ids, mut names, mut verdicts) = (vec![], vec![], vec![]);
+    let (mut ids, mut names, mut verdicts, mut times) = (vec![], vec![], vec![], vec![]);
     for sink in sinks {
-        for id in &rows.ids {
+        for (id, made_at) in rows.ids.iter().zip(&rows.times) {
             ids.push(event_id(*id, sink));
             names.push((*sink).to_owned());
             verdicts.push(*id);
+            times.push(*made_at);
         }
     }
     sqlx::query!(
-        "INSERT INTO outbox (id, sink, verdict_id, visible_at, created_at)
-         SELECT i, s, v, $4, $4 FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS u(i, s, v)",
+        "INSERT INTO outbox (id, sink, verdict_id, visible_at, created_at, verdict_at)
+         SELECT i, s, v, $4, $4, m FROM unnest($1::uuid[], $2::text[], $3::uuid[], $5::timestamptz[]) AS u(i, s, v, m)",
         &ids,
         &names,
         &verdicts,
         now,
+        &times,
     )
     .execute(tx)
     .await

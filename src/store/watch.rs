@@ -4,7 +4,7 @@
 //! verdict is counted once whatever dies when; verdicts are read up to the oldest transaction that is still open, so that
 //! none is skipped because it was stored late. The way not taken: an outbox row a verdict, which doubles the writes of judging.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, verdicts};
 use crate::domain::rubric::OutputKind;
 use crate::domain::verdict::TraceLabels;
 use chrono::{DateTime, Utc};
@@ -227,7 +227,7 @@ impl Store {
     /// When a statement fails.
     pub async fn unwatched(&self, after: Cursor, limit: i64) -> Result<Vec<Unwatched>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT v.id, v.tx,
+            r#"SELECT v.id, v.tx, v.created_at,
                       CASE WHEN v.session_id IS NULL THEN v.supersedes
                            ELSE (SELECT e.id FROM verdicts e
                                  WHERE e.session_id = v.session_id AND e.rubric = v.rubric AND e.outcome = 'scored'
@@ -249,8 +249,14 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::op("reading verdicts to watch"))?;
-        let ids: Vec<Uuid> = rows.iter().flat_map(|row| [Some(row.id), row.replaced]).flatten().collect();
-        let scored = self.scored(&ids).await?;
+        let Some(made) = verdicts::span(rows.iter().map(|row| row.created_at)) else { return Ok(Vec::new()) };
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let mut scored = self.scored(&ids, *made.start()).await?;
+        // Few, and of any day.
+        let replaced: Vec<Uuid> = rows.iter().filter_map(|row| row.replaced).collect();
+        if !replaced.is_empty() {
+            scored.extend(self.scored(&replaced, DateTime::UNIX_EPOCH).await?);
+        }
         let found = rows.into_iter().map(|row| Unwatched {
             at: Cursor { tx: row.tx, id: row.id },
             scored: scored.get(&row.id).cloned(),
@@ -259,12 +265,13 @@ impl Store {
         Ok(found.collect())
     }
 
-    async fn scored(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Scored>, StoreError> {
+    async fn scored(&self, ids: &[Uuid], since: DateTime<Utc>) -> Result<HashMap<Uuid, Scored>, StoreError> {
         let rows = sqlx::query!(
             r#"SELECT tx, id, rubric, rubric_version, kind, score AS "score!", inclusion_probability, created_at,
                       service, service_version, environment, feature, prompt_name, prompt_version, model, tenant
-               FROM verdicts WHERE id = ANY($1) AND outcome = 'scored'"#,
-            ids
+               FROM verdicts WHERE id = ANY($1) AND outcome = 'scored' AND created_at >= $2"#,
+            ids,
+            since
         )
         .fetch_all(&self.pool)
         .await

@@ -33,6 +33,7 @@ mod panels;
 mod reading;
 mod redaction;
 mod replay;
+mod retention;
 mod rubrics;
 mod sampling;
 mod support;

@@ -62,9 +62,12 @@ async fn a_secret_and_a_card_reach_no_table() {
         assert_eq!(tables_with(&pool, needle).await, Vec::<String>::new(), "{needle}");
     }
     // The search sees what is there: text that was left alone, and the placeholders.
-    for (needle, table) in
-        [("is good until May", "traces"), ("[CARD_", "traces"), ("[SECRET_", "traces"), ("[SECRET_", "inbox_spans")]
-    {
+    for (needle, table) in [
+        ("is good until May", "trace_bodies"),
+        ("[CARD_", "trace_bodies"),
+        ("[SECRET_", "trace_bodies"),
+        ("[SECRET_", "inbox_spans"),
+    ] {
         assert!(tables_with(&pool, needle).await.contains(&table.to_owned()), "{needle} in {table}");
     }
     let metrics = service.http.get(format!("{}/metrics", service.base)).send().await.expect("the service answers");

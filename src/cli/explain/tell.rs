@@ -132,7 +132,7 @@ fn tell(out: &mut String, story: &Explanation, rubric: Option<&str>, nothing_els
     let draw = draw(s);
     match story.state {
         "unknown" => {
-            line("never seen here, or left out by sampling more than a day ago".to_owned());
+            line("never seen here, left out by sampling more than a day ago, or removed by retention".to_owned());
             line(format!("it would be {} if it had no labels: {draw}", if s.kept { "kept" } else { "left out" }));
             how(s, &mut line);
             line("what rubrics would say of it: assize explain ID --trace-file FILE".to_owned());
@@ -158,6 +158,12 @@ fn tell(out: &mut String, story: &Explanation, rubric: Option<&str>, nothing_els
                 line(format!("weight {}: so many traces it stands for", rate(weight)));
             }
         }
+    }
+    if story.removed {
+        line(
+            "its spans and text were removed by retention (retention.traces_seconds); what is known without them:"
+                .to_owned(),
+        );
     }
     if let Some(at) = story.reopened_at {
         line(format!("judged again at {at} for what came late"));

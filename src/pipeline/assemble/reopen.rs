@@ -48,7 +48,7 @@ impl Late<'_> {
     pub fn take(&self, trace_id: String, new: Vec<Span>, earlier: &Earlier, settlement: &mut Settlement) {
         let stored = earlier.body.as_deref().and_then(|body| serde_json::from_slice::<Trace>(body).ok());
         let Some(stored) = stored else {
-            // Sampling left it out, and that stands: its spans are gone.
+            // Sampling left it out, and that stands; or retention has removed it. Its spans are gone.
             settlement.late.push(LateSpans { trace_id, count: count(new.len()) });
             return;
         };

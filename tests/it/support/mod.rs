@@ -245,14 +245,30 @@ impl Drop for Service {
 /// Waits until exactly `count` verdicts are stored and no job is left; more than that is a failure.
 pub async fn wait_for_verdicts(store: &Store, count: usize) -> Vec<Verdict> {
     let limit = i64::try_from(count + 10).expect("a small number");
-    eventually(&format!("{count} verdicts"), || async {
+    let what = format!("{count} verdicts");
+    let all = eventually(&what, || async {
         let found = store.verdicts(&VerdictFilter { limit, ..VerdictFilter::default() }).await.ok()?;
         assert!(found.len() <= count, "{} verdicts where {count} were expected", found.len());
         let stats = store.queue_stats(chrono::Utc::now()).await.ok()?;
         let idle = stats.ready + stats.delayed + stats.leased + stats.open_traces == 0;
         (found.len() == count && idle).then_some(found)
-    })
-    .await
+    });
+    match tokio::time::timeout(PATIENCE - Duration::from_secs(1), all).await {
+        Ok(found) => found,
+        Err(_) => panic!("gave up waiting for {count} verdicts; {}", left_over(store).await),
+    }
+}
+
+/// What is not done yet, and why.
+async fn left_over(store: &Store) -> String {
+    let queue = store.queue_stats(chrono::Utc::now()).await;
+    let jobs: Result<Vec<String>, _> = sqlx::query_scalar(
+        "SELECT concat_ws(' ', rubric, 'attempts', attempts, 'visible', visible_at, 'leased', lease_token IS NOT NULL, last_error)
+         FROM jobs ORDER BY visible_at LIMIT 5",
+    )
+    .fetch_all(store.pool())
+    .await;
+    format!("{queue:?}, jobs {jobs:?}")
 }
 
 /// A fixture's path.
