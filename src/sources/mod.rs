@@ -88,7 +88,7 @@ impl Letter {
 /// What a broker needs to settle a message.
 pub(crate) enum Ticket {
     /// NATS: where to answer to.
-    Nats(async_nats::jetstream::message::Acker),
+    Nats(Box<async_nats::jetstream::message::Acker>),
     /// Kafka.
     #[cfg(feature = "kafka")]
     Kafka {

@@ -134,7 +134,7 @@ impl Nats {
             body: message.payload,
             deliveries,
         };
-        Ok(Message { letter, ticket: Ticket::Nats(acker) })
+        Ok(Message { letter, ticket: Ticket::Nats(Box::new(acker)) })
     }
 
     async fn answer(&self, messages: &[Message], kind: AckKind) -> Result<(), SourceError> {

@@ -94,6 +94,53 @@ async fn messages_of_every_format_are_judged() {
 }
 
 #[tokio::test]
+async fn a_server_that_wants_certificates_and_a_password_is_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("plain").to_owned();
+    let (cert, key) = crate::tls::pair();
+    std::fs::write(path("both.pem"), cert).expect("it can be written");
+    std::fs::write(path("key.pem"), key).expect("it can be written");
+    std::fs::write(path("other.pem"), crate::tls::pair().0).expect("it can be written");
+    let given = [("--tlscert", "both.pem"), ("--tlskey", "key.pem"), ("--tlscacert", "both.pem")];
+    let mut arguments = vec!["--tlsverify".to_owned()];
+    arguments.extend(given.iter().flat_map(|(flag, file)| [(*flag).to_owned(), path(file)]));
+    arguments.extend(["--user", "assize", "--pass", "a-good-password"].map(str::to_owned));
+    drop(async_nats::rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let options = async_nats::ConnectOptions::with_user_and_password("assize".to_owned(), "a-good-password".to_owned())
+        .require_tls(true)
+        .add_root_certificates(path("both.pem").into())
+        .add_client_certificate(path("both.pem").into(), path("key.pem").into());
+    let nats = Nats::start_with(arguments, options).await;
+    let files = |root: &str| {
+        format!(
+            "tls = true\nca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+            path(root),
+            path("both.pem"),
+            path("key.pem")
+        )
+    };
+    let signed_in = |root: &str, password: &str| {
+        let mut source = source(&nats, &files(root));
+        source.secrets.user = Some("assize".into());
+        source.secrets.password = Some(password.into());
+        source
+    };
+    // What is wrong is said, without the password.
+    for (source, words) in [
+        (signed_in("both.pem", "a-bad-password"), "authorization"),
+        (signed_in("other.pem", "a-good-password"), "certificate"),
+        (signed_in("none.pem", "a-good-password"), "none.pem"),
+    ] {
+        let Err(error) = assize::sources::connect(&source).await else { panic!("{words}: it must not connect") };
+        let told = error.chain();
+        assert!(told.contains(words) && !told.contains("password"), "{words}: {told}");
+    }
+    let service = Service::start(with_source(config(&[ANSWERED]), signed_in("both.pem", "a-good-password"))).await;
+    publish_all(&nats, &[traces::trace("t-tls", "Within 30 days.")]).await;
+    assert_eq!(ids(&service.verdicts(1).await), HashSet::from(["t-tls".to_owned()]));
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_parked_and_holds_up_nothing() {
     let nats = Nats::start().await;
     let service =

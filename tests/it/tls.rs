@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 /// A certificate for the loopback, and its key.
-fn pair() -> (String, String) {
+pub(super) fn pair() -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
     (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())

@@ -1,8 +1,8 @@
 //! A real nats-server with JetStream, which can be killed and comes back with what it had stored.
 
 use super::eventually;
-use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context, stream};
+use async_nats::{ConnectOptions, HeaderMap};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
@@ -12,26 +12,32 @@ pub struct Nats {
     child: Child,
     port: u16,
     dir: PathBuf,
+    arguments: Vec<String>,
     pub context: Context,
 }
 
-fn server(port: u16, dir: &std::path::Path) -> Child {
+fn server(port: u16, dir: &std::path::Path, arguments: &[String]) -> Child {
     let log = std::fs::File::create(dir.join("log")).expect("a log");
     // Debian has it where only root looks.
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new("nats-server");
-    command.env("PATH", path).args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir);
+    command.env("PATH", path).args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir).args(arguments);
     let child = command.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
     child.expect("nats-server is not installed: run `scripts/setup.sh nats`, or `apt-get install nats-server`")
 }
 
 impl Nats {
     pub async fn start() -> Self {
+        Self::start_with(Vec::new(), ConnectOptions::new()).await
+    }
+
+    /// A server with more arguments, and how to connect to it.
+    pub async fn start_with(arguments: Vec<String>, options: ConnectOptions) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let dir = super::folder();
-        let child = server(port, &dir);
+        let child = server(port, &dir, &arguments);
         let client = eventually("nats-server answers", || async {
-            async_nats::connect(format!("nats://127.0.0.1:{port}")).await.ok()
+            options.clone().connect(format!("nats://127.0.0.1:{port}")).await.ok()
         })
         .await;
         let context = jetstream::new(client);
@@ -43,7 +49,7 @@ impl Nats {
             };
             eventually("a stream is made", || async { context.create_stream(config.clone()).await.ok() }).await;
         }
-        Self { child, port, dir, context }
+        Self { child, port, dir, arguments, context }
     }
 
     /// Its address.
@@ -58,7 +64,7 @@ impl Nats {
 
     /// The same server again, on the same port and files.
     pub fn start_again(&mut self) {
-        self.child = server(self.port, &self.dir);
+        self.child = server(self.port, &self.dir, &self.arguments);
     }
 
     /// Sends a message; true when the server says that it has stored it.
