@@ -253,10 +253,10 @@ pub async fn wait_for_verdicts(store: &Store, count: usize) -> Vec<Verdict> {
         let idle = stats.ready + stats.delayed + stats.leased + stats.open_traces == 0;
         (found.len() == count && idle).then_some(found)
     });
-    match tokio::time::timeout(PATIENCE - Duration::from_secs(1), all).await {
-        Ok(found) => found,
-        Err(_) => panic!("gave up waiting for {count} verdicts; {}", left_over(store).await),
-    }
+    let Ok(found) = tokio::time::timeout(PATIENCE.saturating_sub(Duration::from_secs(1)), all).await else {
+        panic!("gave up waiting for {count} verdicts; {}", left_over(store).await)
+    };
+    found
 }
 
 /// What is not done yet, and why.
