@@ -189,12 +189,8 @@ impl Lexicon {
 /// Stems of the words that English uses most.
 static COMMON: LazyLock<Vec<u32>> = LazyLock::new(|| {
     let words = include_str!("common_words.txt");
-    let stems: Vec<u32> = words
-        .lines()
-        .filter(|l| !l.starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .map(|w| hashes(w).1)
-        .collect();
+    let stems: Vec<u32> =
+        words.lines().filter(|l| !l.starts_with('#')).flat_map(str::split_whitespace).map(|w| hashes(w).1).collect();
     let mut slots = vec![0; COMMON_SLOTS];
     for stem in stems {
         let mut slot = stem as usize % COMMON_SLOTS;

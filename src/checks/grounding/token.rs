@@ -205,7 +205,12 @@ impl Letters {
     #[inline]
     fn ascii(head: [u8; 8], tail: [u8; 8], len: usize) -> Self {
         const SMALL: u64 = u64::from_be_bytes([0x20; 8]);
-        Self { head: u64::from_be_bytes(head) | SMALL, tail: u64::from_be_bytes(tail) | SMALL, len: len as u32, long: 0 }
+        Self {
+            head: u64::from_be_bytes(head) | SMALL,
+            tail: u64::from_be_bytes(tail) | SMALL,
+            len: len as u32,
+            long: 0,
+        }
     }
 
     #[inline]
@@ -427,7 +432,8 @@ impl Scan<'_> {
         let mut about = self.sentence << SENTENCE | u32::from(self.mark) * MARKED;
         while let Some(near) = at.checked_sub(8).and_then(|from| bytes.get(from..)?.first_chunk::<32>()) {
             let len = run(inner, at);
-            let (Some(head), Some(tail)) = (near[8..].first_chunk(), near.get(len..).and_then(|rest| rest.first_chunk()))
+            let (Some(head), Some(tail)) =
+                (near[8..].first_chunk(), near.get(len..).and_then(|rest| rest.first_chunk()))
             else {
                 break;
             };
