@@ -58,15 +58,12 @@ pub(super) fn masks(text: &[u8], class: impl Fn(u8) -> u8) -> Vec<u8> {
     all
 }
 
-/// The most that [`run`] counts.
-pub(super) const RUN_MAX: usize = 57;
-
-/// How many bits are set in a row from a place on; [`RUN_MAX`] stands for more too.
+/// How many bits are set in a row from a place on; from 57 on it may be more.
 #[inline]
 pub(super) fn run(masks: &[u8], at: usize) -> usize {
     let ahead = masks.get(at / 8..).and_then(|rest| rest.first_chunk()).map_or(0, |eight| u64::from_le_bytes(*eight));
     // What is shifted in counts as unset.
-    (!(ahead >> (at % 8))).trailing_zeros().min(RUN_MAX as u32) as usize
+    (!(ahead >> (at % 8))).trailing_zeros() as usize
 }
 
 /// 1 for letters and digits of ASCII.
@@ -108,7 +105,7 @@ mod tests {
             let text = [&b"-".repeat(40)[..], &b"a".repeat(length), b".b"].concat();
             let inner = masks(&text, alphanumeric);
             for at in 40..40 + length {
-                assert_eq!(run(&inner, at), (40 + length - at).min(RUN_MAX), "{length} {at}");
+                assert_eq!(run(&inner, at).min(57), (40 + length - at).min(57), "{length} {at}");
             }
             assert_eq!((run(&inner, 0), run(&inner, text.len() - 1), run(&inner, text.len())), (0, 1, 0));
         }

@@ -6,7 +6,6 @@
 
 use super::token::hashes;
 use std::collections::BTreeMap;
-use std::hint::select_unpredictable;
 use std::sync::LazyLock;
 
 /// What the lexicon says of a word: some bits and a small number.
@@ -181,8 +180,9 @@ impl Lexicon {
     pub fn word(&self, hash: u32) -> Word {
         // Small in the slot that is its own, and in no other.
         let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
-        let known = one.min(other);
-        Word(select_unpredictable(known > u64::from(u16::MAX), 0, known as u16))
+        // One more than the bits of any word; all of its lower ones are 0.
+        const NONE: u64 = 1 << 16;
+        Word(one.min(other).min(NONE) as u16)
     }
 }
 

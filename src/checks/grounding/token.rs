@@ -189,6 +189,17 @@ struct Letters {
     long: u32,
 }
 
+/// Which bits of the first bytes of a word stand before its last eight, when they are shifted down, by its length.
+const BEFORE: [u64; 17] = {
+    let mut masks = [u64::MAX; 17];
+    let mut bytes = 0;
+    while bytes <= 8 {
+        masks[bytes] = 0;
+        bytes += 1;
+    }
+    masks
+};
+
 /// The lowest bytes, by how many; eight is the most.
 const LOWEST: [u64; 17] = {
     let mut masks = [u64::MAX; 17];
@@ -218,8 +229,9 @@ impl Letters {
         if self.len > 16 {
             return self.long;
         }
-        let before = mix(self.head >> (128 - 8 * self.len.max(9)) ^ SEED);
-        spread(select_unpredictable(self.len > 8, before, SHORT), self.tail & LOWEST[self.len as usize])
+        let len = self.len as usize;
+        let before = (self.head >> (128 - 8 * self.len & 63)) & BEFORE[len];
+        spread(mix(before ^ SEED), self.tail & LOWEST[len])
     }
 
     /// Hash of the word without the endings of inflection: crude, but the same on both sides. `whole` is the word's own.
@@ -231,39 +243,48 @@ impl Letters {
         // Two thirds of words have none of these endings, or just an `-e`, and need no more than their first letters.
         let ends = matches!(last, b's' | b'g' | b'd' | b'y') | (self.tail as u16 == 0x7965);
         if ends & !uncut {
-            return self.cut();
+            return cut(self.head, self.tail, self.len);
         }
-        let len = (self.len - u32::from(last == b'e' && !uncut)).min(STEM_BYTES_MAX);
-        let stem = spread(SHORT, self.head >> (64 - 8 * len.max(1)));
+        let len = self.len.min(16) - u32::from((last == b'e') & !uncut);
+        let stem = spread(SHORT, self.head >> STEM_SHIFTS[len as usize]);
         select_unpredictable(uncut, whole, stem)
     }
+}
 
-    /// The same with every ending. Selects instead of branches, which words in any order would mispredict: what is cut is in the last
-    /// eight bytes, what stays in the first seven.
-    #[inline(never)]
-    #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
-    fn cut(&self) -> u32 {
-        let (tail, len) = (self.tail, self.len);
-        let ending = |tail: u64, bytes: u32, word: u64| tail & (u64::MAX >> (64 - 8 * bytes)) == word;
-        // `-ies` is `-y`, and `-s` nothing, but for `-ss`, `-us` and `-is`.
-        let ies = (len > 4) & ending(tail, 3, 0x0069_6573);
-        let kept = ending(tail, 2, 0x7373) | ending(tail, 2, 0x7573) | ending(tail, 2, 0x6973);
-        let cut = u32::from(ending(tail, 1, 0x73) & !ies & !kept) + 2 * u32::from(ies);
-        let (tail, len) = ((tail >> (8 * cut)) + (u64::from(ies) << 4), len - cut);
-        let ing = (len > 5) & ending(tail, 3, 0x0069_6e67);
-        let ed = (len > 4) & ending(tail, 2, 0x6564);
-        let ly = (len > 5) & ending(tail, 2, 0x6c79);
-        let cut = 3 * u32::from(ing) + 2 * u32::from(ed | ly);
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let cut = u32::from((ing | ed) & is_doubled(tail));
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let cut = u32::from((len > 3) & ending(tail, 1, 0x65));
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let kept = len.min(STEM_BYTES_MAX);
-        // `-y` and `-i` are one; they differ in one bit.
-        let last = u64::from((len <= STEM_BYTES_MAX) & ending(tail, 1, 0x79));
-        spread(SHORT, (self.head >> (64 - 8 * kept)) & !(last << 4))
+/// How far the first eight bytes are shifted so that those of the stem are left, by its length.
+const STEM_SHIFTS: [u32; 17] = {
+    let mut shifts = [64 - 8 * STEM_BYTES_MAX; 17];
+    let mut len = 0;
+    while len < STEM_BYTES_MAX {
+        shifts[len as usize] = if len == 0 { 0 } else { 64 - 8 * len };
+        len += 1;
     }
+    shifts
+};
+
+/// The stem of a word that may have any ending. Selects instead of branches, which words in any order would mispredict: what is cut is in
+/// the last eight bytes, what stays in the first seven.
+#[inline(never)]
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+fn cut(head: u64, tail: u64, len: u32) -> u32 {
+    let ending = |tail: u64, bytes: u32, word: u64| tail & (u64::MAX >> (64 - 8 * bytes)) == word;
+    // `-ies` is `-y`, and `-s` nothing, but for `-ss`, `-us` and `-is`.
+    let ies = (len > 4) & ending(tail, 3, 0x0069_6573);
+    let kept = ending(tail, 2, 0x7373) | ending(tail, 2, 0x7573) | ending(tail, 2, 0x6973);
+    let cut = u32::from(ending(tail, 1, 0x73) & !ies & !kept) + 2 * u32::from(ies);
+    let (tail, len) = ((tail >> (8 * cut)) + (u64::from(ies) << 4), len - cut);
+    let ing = (len > 5) & ending(tail, 3, 0x0069_6e67);
+    let ed = (len > 4) & ending(tail, 2, 0x6564);
+    let ly = (len > 5) & ending(tail, 2, 0x6c79);
+    let cut = 3 * u32::from(ing) + 2 * u32::from(ed | ly);
+    let (tail, len) = (tail >> (8 * cut), len - cut);
+    let cut = u32::from((ing | ed) & is_doubled(tail));
+    let (tail, len) = (tail >> (8 * cut), len - cut);
+    let cut = u32::from((len > 3) & ending(tail, 1, 0x65));
+    let (tail, len) = (tail >> (8 * cut), len - cut);
+    // `-y` and `-i` are one; they differ in one bit.
+    let last = u64::from((len <= STEM_BYTES_MAX) & ending(tail, 1, 0x79));
+    spread(SHORT, (head >> STEM_SHIFTS[len as usize]) & !(last << 4))
 }
 
 /// Whether a word ends with a letter twice that English doubles before `-ing` and `-ed`.
@@ -460,12 +481,26 @@ impl Scan<'_> {
             about &= !MARKED;
             negation = select_unpredictable(word.is(Word::NEGATION), 4, negation.saturating_sub(1));
             (at, left) = (at + len, left - 1);
-            if after != b' ' || left == 0 {
+            if left == 0 {
                 break;
             }
-            at += 1;
+            if after == b' ' {
+                at += 1;
+                continue;
+            }
+            match CLASSES[usize::from(after)] {
+                MARK if near[9 + len] == b' ' => about |= MARKED,
+                // Behind two letters or more it is no initial, so it ends the sentence.
+                STOP if near[9 + len] == b' ' && len > 1 => {
+                    about = (about | MARKED) + (1 << SENTENCE);
+                    (negation, left) = (0, SENTENCE_TOKENS_MAX);
+                }
+                _ => break,
+            }
+            at += 2;
         }
         let some = at != self.at;
+        self.sentence = about >> SENTENCE;
         (self.at, self.negation, self.mark) = (at, negation, about & MARKED != 0);
         self.in_sentence = SENTENCE_TOKENS_MAX - left;
         if left == 0 {
