@@ -7,6 +7,7 @@
 
 pub mod features;
 pub mod index;
+mod letters;
 mod lexicon;
 pub mod model;
 mod relations;

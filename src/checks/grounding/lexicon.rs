@@ -4,7 +4,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of a word are taken on purpose")]
 
-use super::token::hashes;
+use super::letters::hashes;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -180,9 +180,10 @@ impl Lexicon {
     pub fn word(&self, hash: u32) -> Word {
         // Small in the slot that is its own, and in no other.
         let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
-        // One more than the bits of any word; all of its lower ones are 0.
-        const NONE: u64 = 1 << 16;
-        Word(one.min(other).min(NONE) as u16)
+        let known = one.min(other);
+        // All bits where nothing stands above the lower sixteen: arithmetic, since compilers make a branch of a comparison.
+        let keep = ((known >> 16) as i64 - 1) >> 63;
+        Word((known as i64 & keep) as u16)
     }
 }
 

@@ -7,7 +7,7 @@
     reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
 )]
 
-use super::token::hashes;
+use super::letters::hashes;
 use std::sync::LazyLock;
 
 /// A many-to-many relation of stems: sorted, with a table of where each stem begins.

@@ -109,11 +109,10 @@ impl<'a> Window<'a> {
             self.known_rare += 1.0;
         }
         let from = self.places.len();
-        self.places.extend(self.index.chain(self.first[i]).take(PLACES_MAX));
-        self.spans[i] = (from as u32, self.places.len() as u32);
         let more = f32::from(u8::from(rare));
-        for place in &self.places[from..] {
-            let sentence = self.index.at(*place).sentence();
+        for place in self.index.chain(self.first[i]).take(PLACES_MAX) {
+            self.places.push(place);
+            let sentence = self.index.at(place).sentence();
             let Some(passage) = self.passages.get_mut(sentence as usize) else { continue };
             if passage.round != self.round {
                 *passage = Passage { round: self.round, last: i as u32, words: 1.0, rare: more };
@@ -124,6 +123,7 @@ impl<'a> Window<'a> {
                 passage.rare += more;
             }
         }
+        self.spans[i] = (from as u32, self.places.len() as u32);
     }
 
     /// Two sentences of the context that follow one another and have most of the words.
