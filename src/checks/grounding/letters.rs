@@ -114,7 +114,7 @@ impl Letters {
             return self.long;
         }
         let len = self.len as usize;
-        let before = (self.head >> (128 - 8 * self.len & 63)) & BEFORE[len];
+        let before = (self.head >> ((128 - 8 * self.len) & 63)) & BEFORE[len];
         spread(mix(before ^ SEED), self.tail & LOWEST[len])
     }
 

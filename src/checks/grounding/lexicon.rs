@@ -182,8 +182,8 @@ impl Lexicon {
         let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
         let known = one.min(other);
         // All bits where nothing stands above the lower sixteen: arithmetic, since compilers make a branch of a comparison.
-        let keep = ((known >> 16) as i64 - 1) >> 63;
-        Word((known as i64 & keep) as u16)
+        let keep = ((known >> 16).cast_signed() - 1) >> 63;
+        Word((known & keep.cast_unsigned()) as u16)
     }
 }
 

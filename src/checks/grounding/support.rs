@@ -312,11 +312,11 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether any of these places is equal to one of those; both are in order.
-fn meet(mut these: &[u32], mut those: &[u32], compare: impl Fn(&u32, &u32) -> Ordering) -> bool {
-    while let ([a, after_a @ ..], [b, after_b @ ..]) = (these, those) {
+fn meet(mut left: &[u32], mut right: &[u32], compare: impl Fn(&u32, &u32) -> Ordering) -> bool {
+    while let ([a, behind_a @ ..], [b, behind_b @ ..]) = (left, right) {
         match compare(a, b) {
-            Ordering::Less => these = after_a,
-            Ordering::Greater => those = after_b,
+            Ordering::Less => left = behind_a,
+            Ordering::Greater => right = behind_b,
             Ordering::Equal => return true,
         }
     }

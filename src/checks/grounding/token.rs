@@ -231,11 +231,11 @@ impl Scan<'_> {
     /// `kind`: [`NUMBER`], [`UNSPACED`] or nothing.
     fn emit(&mut self, all: &mut Tokens, start: usize, (stem, kind): (u32, u32), word: Word) {
         let about = kind
-            | u32::from(word.bits()) & WORD
-            | u32::from(self.bytes[start].is_ascii_uppercase()) * CAPITAL
-            | u32::from(self.negation > 0) * NEGATED
-            | u32::from(self.mark) * MARKED
-            | self.sentence << SENTENCE;
+            | (u32::from(word.bits()) & WORD)
+            | (u32::from(self.bytes[start].is_ascii_uppercase()) * CAPITAL)
+            | (u32::from(self.negation > 0) * NEGATED)
+            | (u32::from(self.mark) * MARKED)
+            | (self.sentence << SENTENCE);
         all.tokens.push(Token { stem, start: self.base + start as u32, end: self.base + self.at as u32, about });
         self.mark = false;
         self.negation = if word.is(Word::NEGATION) { 4 } else { self.negation.saturating_sub(1) };
@@ -250,7 +250,7 @@ impl Scan<'_> {
     fn plain_words(&mut self, all: &mut Tokens) -> bool {
         let (bytes, lexicon, inner) = (self.bytes, self.lexicon, self.inner.as_slice());
         let (mut at, mut negation, mut left) = (self.at, self.negation, SENTENCE_TOKENS_MAX - self.in_sentence);
-        let mut about = self.sentence << SENTENCE | u32::from(self.mark) * MARKED;
+        let mut about = (self.sentence << SENTENCE) | (u32::from(self.mark) * MARKED);
         while let Some(near) = at.checked_sub(8).and_then(|from| bytes.get(from..)?.first_chunk::<32>()) {
             let len = run(inner, at);
             let (Some(head), Some(tail)) =
@@ -274,9 +274,9 @@ impl Scan<'_> {
                 start: self.base + at as u32,
                 end: self.base + (at + len) as u32,
                 about: about
-                    | u32::from(word.bits()) & WORD
-                    | u32::from(near[8] < b'a') * CAPITAL
-                    | u32::from(negation > 0) * NEGATED,
+                    | (u32::from(word.bits()) & WORD)
+                    | (u32::from(near[8] < b'a') * CAPITAL)
+                    | (u32::from(negation > 0) * NEGATED),
             });
             about &= !MARKED;
             negation = select_unpredictable(word.is(Word::NEGATION), 4, negation.saturating_sub(1));
