@@ -7,6 +7,7 @@
 
 pub mod features;
 pub mod index;
+mod letters;
 mod lexicon;
 pub mod model;
 mod relations;
@@ -85,6 +86,7 @@ fn detail(answer: &str, sentences: &[Sentence], size: usize, asked: bool) -> Val
         places.take(EVIDENCE_MAX).map(|bytes| evidence(what, "answer", answer, bytes)).collect()
     };
     json!({
+        "finding": finding(sentences, scores.iter().filter(|score| **score < SUPPORT_MIN).count()),
         "sentences": sentences.len(),
         "worst_support": round(scores.iter().copied().fold(1.0, f64::min)),
         "unsupported": unsupported,
@@ -92,6 +94,22 @@ fn detail(answer: &str, sentences: &[Sentence], size: usize, asked: bool) -> Val
         "opposites": list("opposite of a word of the context", |s| &s.opposites),
         "unknown_names": list("unknown name", |s| &s.unknown_names),
     })
+}
+
+/// What was found, in counts.
+fn finding(sentences: &[Sentence], unsupported: usize) -> String {
+    let all = |count: fn(&Sentence) -> usize| sentences.iter().map(count).sum::<usize>();
+    let (numbers, names) = (all(|s| s.unknown_numbers.len()), all(|s| s.unknown_names.len()));
+    let lacks = if unsupported == 1 { "lacks" } else { "lack" };
+    let of = |n: usize, what: &str| format!("{n} {what}{} not in the context", if n == 1 { "" } else { "s" });
+    let found = [
+        (unsupported, format!("{unsupported} of {} sentences {lacks} support", sentences.len())),
+        (numbers, of(numbers, "number")),
+        (names, of(names, "name")),
+        (all(|s| s.opposites.len()), "the opposite of what the context says".to_owned()),
+    ];
+    let found: Vec<String> = found.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
+    if found.is_empty() { "every sentence has support".to_owned() } else { found.join(", ") }
 }
 
 /// The answer with citations blanked, byte for byte: `[2]`, and the ids of documents, which are not its own words.
@@ -202,6 +220,12 @@ mod tests {
     #[test]
     fn unknown_numbers_and_names_have_places() {
         let detail = run(CONTEXT, "Within 45 days, says Miller.").detail;
+        assert_eq!(
+            detail["finding"],
+            "1 of 1 sentences lacks support, 1 number not in the context, 1 name not in the context"
+        );
+        let good = run(CONTEXT, "Sofas can be returned within 30 days of delivery.").detail;
+        assert_eq!(good["finding"], "every sentence has support");
         assert_eq!(detail["unknown_numbers"][0]["at"], json!([7, 9]));
         assert_eq!(detail["unknown_names"][0]["at"], json!([21, 27]));
     }

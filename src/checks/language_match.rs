@@ -41,6 +41,7 @@ pub(super) fn check(subject: &Subject) -> CheckResult {
     }
     let detail = |margin: f64, languages: (&str, &str)| {
         json!({
+            "finding": format!("answer {}, question {}", languages.1, languages.0),
             "question": languages.0, "answer": languages.1, "margin": (margin * 100.0).round() / 100.0,
             "scripts": [asked_script.name(), told_script.name()],
         })

@@ -98,17 +98,18 @@ pub(super) fn check(subject: &Subject) -> CheckResult {
         .take(EVIDENCE_MAX)
         .map(|word| json!({"kind": word.kind.name(), "at": [folded.origin(word.start), folded.origin(word.end)]}))
         .collect();
-    let mut abusive = plain;
+    let (mut abusive, mut finding) = (plain, heaviest(&folded.text, &found));
     if let Some(text) = undisguised(&folded.text) {
         let shown = weigh(&text, &find(&text));
         if shown > plain + 0.05 {
             // Disguising a word is itself a sign that it was known to be one.
             abusive = shown.max(0.6);
             evidence.push(json!({"kind": "disguised"}));
+            finding = "disguised words";
         }
     }
     let score = ((1.0 - abusive) * 1e4).round() / 1e4;
-    let detail = json!({"method": "lexicon", "words": evidence, "cut": part.len() < answer.len()});
+    let detail = json!({"finding": finding, "method": "lexicon", "words": evidence, "cut": part.len() < answer.len()});
     CheckResult::new(NAME, abusive < 0.5, score, detail)
 }
 
@@ -127,16 +128,25 @@ fn find(text: &str) -> Vec<Found> {
     found
 }
 
+/// The words that weigh something, and how much.
+fn weights<'a>(text: &'a str, found: &'a [Found]) -> impl Iterator<Item = (Kind, f64)> + 'a {
+    found.iter().filter(|word| word.kind != Kind::Group).map(move |word| match word.kind {
+        Kind::Insult if about_people(text, found, word) => (word.kind, 0.7),
+        // Alone it may be about the weather.
+        Kind::Insult => (word.kind, 0.25),
+        _ => (word.kind, word.weight),
+    })
+}
+
+/// The kind of the heaviest word.
+fn heaviest(text: &str, found: &[Found]) -> &'static str {
+    weights(text, found).max_by(|a, b| a.1.total_cmp(&b.1)).map_or("none", |(kind, _)| kind.name())
+}
+
 /// How abusive the words make the text: the heaviest, and a little more for each further one.
 fn weigh(text: &str, found: &[Found]) -> f64 {
-    let weights = found.iter().filter(|word| word.kind != Kind::Group).map(|word| match word.kind {
-        Kind::Insult if about_people(text, found, word) => 0.7,
-        // Alone it may be about the weather.
-        Kind::Insult => 0.25,
-        _ => word.weight,
-    });
     let (mut heaviest, mut sum) = (0.0_f64, 0.0);
-    for weight in weights {
+    for (_, weight) in weights(text, found) {
         heaviest = heaviest.max(weight);
         sum += weight;
     }
@@ -300,6 +310,15 @@ mod tests {
         ] {
             let result = run(answer);
             assert_eq!((result.finding, &result.detail["method"]), (Finding::Pass, &json!("lexicon")), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_finding_is_the_kind_of_the_worst() {
+        for (answer, finding) in
+            [("You are a stupid idiot.", "insult"), ("sh1t happens", "disguised words"), ("The sofa is green.", "none")]
+        {
+            assert_eq!(run(answer).detail["finding"], finding, "{answer}");
         }
     }
 

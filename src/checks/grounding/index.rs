@@ -1,6 +1,7 @@
 //! A text by its words: where each stem stands. Made once a trace and shared.
 //!
-//! Used by `check`. Its rule: one open-addressing table of stems, and a chain through the tokens of each; no allocation per token.
+//! Used by `check`. Its rule: a chain for each value of some bits of a stem, made without a look at what is in it, since far fewer stems
+//! are asked for than a context has tokens. The way not taken: a chain a stem, for which each token must be compared with others.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -17,9 +18,10 @@ pub const NONE: u32 = u32::MAX;
 pub struct Index {
     /// In order.
     pub text: Tokens,
-    slots: Vec<(u32, u32)>,
+    /// First place of each chain.
+    heads: Vec<u32>,
+    /// For each token the next place of its chain.
     next: Vec<u32>,
-    mask: usize,
 }
 
 impl Index {
@@ -32,44 +34,37 @@ impl Index {
             text.read(part, base);
             base += part.len() as u32;
         }
-        let size = (text.tokens.len() * 2).next_power_of_two().max(16);
-        let mask = size - 1;
-        let mut slots = vec![(0_u32, NONE); size];
+        let mut heads = vec![NONE; (text.tokens.len() * 2).next_power_of_two().max(16)];
         let mut next = vec![NONE; text.tokens.len()];
+        let mask = heads.len() - 1;
         // From the back, so that chains run forward.
-        for (at, token) in text.tokens.iter().enumerate().rev() {
-            let mut slot = token.stem as usize & mask;
-            loop {
-                let entry = &mut slots[slot];
-                if entry.1 == NONE || entry.0 == token.stem {
-                    next[at] = entry.1;
-                    *entry = (token.stem, at as u32);
-                    break;
-                }
-                slot = (slot + 1) & mask;
-            }
+        for (at, (token, next)) in text.tokens.iter().zip(&mut next).enumerate().rev() {
+            *next = std::mem::replace(&mut heads[slot(token.stem, mask)], at as u32);
         }
-        Self { text, slots, next, mask }
+        Self { text, heads, next }
     }
 
     /// The first place of a stem, or `NONE`.
     #[inline]
     pub fn first(&self, stem: u32) -> u32 {
-        let mut slot = stem as usize & self.mask;
-        loop {
-            let (found, at) = self.slots[slot];
-            if at == NONE || found == stem {
-                return at;
-            }
-            slot = (slot + 1) & self.mask;
+        self.from(self.heads[slot(stem, self.heads.len() - 1)], stem)
+    }
+
+    /// The first place of a stem from a place of its chain on.
+    #[inline]
+    fn from(&self, mut at: u32, stem: u32) -> u32 {
+        while at != NONE && self.text.tokens[at as usize].stem != stem {
+            at = self.next[at as usize];
         }
+        at
     }
 
     /// A place and those after it with the same stem.
     #[inline]
     pub fn chain(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
-        std::iter::successors((first != NONE).then_some(first), |at| {
-            Some(self.next[*at as usize]).filter(|next| *next != NONE)
+        std::iter::successors((first != NONE).then_some(first), move |at| {
+            let next = self.next[*at as usize];
+            Some(self.from(next, self.at(first).stem)).filter(|next| *next != NONE)
         })
     }
 
@@ -84,4 +79,10 @@ impl Index {
     pub fn at(&self, place: u32) -> &Token {
         &self.text.tokens[place as usize]
     }
+}
+
+/// The chain of a stem, whose lowest bit is always set.
+#[inline]
+fn slot(stem: u32, mask: usize) -> usize {
+    (stem >> 1) as usize & mask
 }

@@ -4,7 +4,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "parts of a word are taken on purpose")]
 
-use super::token::Packed;
+use super::letters::hashes;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -17,23 +17,35 @@ impl Word {
     pub const STOP: u16 = 1;
     /// Turns the sense of what follows.
     pub const NEGATION: u16 = 2;
-    /// How many or how often: `all`, `never`, `most`.
-    pub const QUANTIFIER: u16 = 4;
-    /// `more`, `highest`.
-    pub const COMPARATIVE: u16 = 8;
     /// `may`, `possibly`.
-    pub const HEDGE: u16 = 16;
+    pub const HEDGE: u16 = 4;
     /// The speaker or the one spoken to.
-    pub const PERSON: u16 = 32;
+    pub const PERSON: u16 = 8;
+    /// How many or how often: `all`, `never`, `most`.
+    pub const QUANTIFIER: u16 = 16;
+    /// `more`, `highest`.
+    pub const COMPARATIVE: u16 = 32;
     /// A month or a day of the week.
     pub const CALENDAR: u16 = 64;
     /// A relation in time or cause: `before`, `because`.
     pub const RELATION: u16 = 128;
 
+    /// The bits above, and the number behind them.
+    #[inline]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
     /// Whether it has this bit.
     #[inline]
     pub fn is(self, bit: u16) -> bool {
         self.0 & bit != 0
+    }
+
+    /// Whether it is a spelled number.
+    #[inline]
+    pub fn is_number(self) -> bool {
+        self.0 > u16::from(u8::MAX)
     }
 
     /// The value of a spelled number.
@@ -125,10 +137,10 @@ pub struct Lexicon([u64; SLOTS]);
 static LEXICON: LazyLock<Box<Lexicon>> = LazyLock::new(|| {
     let mut words: BTreeMap<u32, u16> = BTreeMap::new();
     for (bits, list) in LISTS {
-        list.split_whitespace().for_each(|word| *words.entry(Packed::of(word).hash()).or_default() |= bits);
+        list.split_whitespace().for_each(|word| *words.entry(hashes(word).0).or_default() |= bits);
     }
     for (value, word) in NUMBERS {
-        *words.entry(Packed::of(word).hash()).or_default() |= value << 8;
+        *words.entry(hashes(word).0).or_default() |= value << 8;
     }
     let mut lexicon = Box::new(Lexicon([0; SLOTS]));
     for (hash, bits) in words {
@@ -169,19 +181,17 @@ impl Lexicon {
         // Small in the slot that is its own, and in no other.
         let [one, other] = places(hash).map(|place| self.0[place] ^ u64::from(hash) << 32);
         let known = one.min(other);
-        Word(if known > u64::from(u16::MAX) { 0 } else { known as u16 })
+        // All bits where nothing stands above the lower sixteen: arithmetic, since compilers make a branch of a comparison.
+        let keep = ((known >> 16).cast_signed() - 1) >> 63;
+        Word((known & keep.cast_unsigned()) as u16)
     }
 }
 
 /// Stems of the words that English uses most.
 static COMMON: LazyLock<Vec<u32>> = LazyLock::new(|| {
     let words = include_str!("common_words.txt");
-    let stems: Vec<u32> = words
-        .lines()
-        .filter(|l| !l.starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .map(|w| Packed::of(w).stem())
-        .collect();
+    let stems: Vec<u32> =
+        words.lines().filter(|l| !l.starts_with('#')).flat_map(str::split_whitespace).map(|w| hashes(w).1).collect();
     let mut slots = vec![0; COMMON_SLOTS];
     for stem in stems {
         let mut slot = stem as usize % COMMON_SLOTS;
@@ -214,7 +224,7 @@ mod tests {
 
     #[test]
     fn each_word_is_known_by_all_its_lists() {
-        let know = |word: &str| Lexicon::get().word(Packed::of(word).hash());
+        let know = |word: &str| Lexicon::get().word(hashes(word).0);
         for (bits, words) in LISTS {
             for word in words.split_whitespace() {
                 assert_eq!(know(word).0 & bits, *bits, "{word}");

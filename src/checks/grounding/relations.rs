@@ -7,7 +7,7 @@
     reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
 )]
 
-use super::token::Packed;
+use super::letters::hashes;
 use std::sync::LazyLock;
 
 /// A many-to-many relation of stems: sorted, with a table of where each stem begins.
@@ -26,7 +26,7 @@ impl Relation {
     fn of(lines: &str) -> Self {
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         for line in lines.lines().filter(|l| !l.starts_with('#')) {
-            let stems: Vec<u32> = line.split(' ').map(|w| Packed::of(w).stem()).collect();
+            let stems: Vec<u32> = line.split(' ').map(|w| hashes(w).1).collect();
             for a in &stems {
                 pairs.extend(stems.iter().filter(|b| *b != a).map(|b| (*a, *b)));
             }

@@ -8,6 +8,7 @@ use super::lexicon::Word;
 use super::relations::{OPPOSITES, SYNONYMS};
 use super::token::{Kind, SENTENCE_TOKENS_MAX, Token, Tokens};
 use super::window::{Window, is_rare};
+use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Of a context, this many numbers are compared by their rounded value.
@@ -114,7 +115,7 @@ impl<'a> Reader<'a> {
         let mut out = Vec::with_capacity(answer.sentences as usize);
         let mut start = 0;
         let mut said: Vec<u32> = Vec::with_capacity(REPEATED_MAX);
-        for tokens in answer.tokens.chunk_by(|a, b| a.sentence == b.sentence) {
+        for tokens in answer.tokens.chunk_by(|a, b| a.sentence() == b.sentence()) {
             let mut values = [0.0; SENTENCE_TOKENS_MAX as usize];
             while let Some((value, at)) = numbers.next_if(|n| (n.1 as usize) < start + tokens.len()) {
                 values[*at as usize - start] = *value;
@@ -145,8 +146,8 @@ impl<'a> Reader<'a> {
     fn words(&self, s: &mut Sentence, tokens: &[Token], values: &[f64]) {
         let (mut soft, mut telling, mut told, mut numbers) = (0.0, 0.0, 0.0, 0.0);
         for (i, token) in tokens.iter().enumerate() {
-            s.negates |= token.word.is(Word::NEGATION);
-            if token.word.is(Word::PERSON) && !self.window.has(token.stem) {
+            s.negates |= token.is(Word::NEGATION);
+            if token.is(Word::PERSON) && !self.window.has(token.stem) {
                 s.persons += 1.0;
             }
             if !token.is_content() {
@@ -159,7 +160,7 @@ impl<'a> Reader<'a> {
             telling += flag(!asked);
             told += flag(has && !asked);
             let held = has && self.window.has_token(i);
-            match token.kind {
+            match token.kind() {
                 Kind::Number => {
                     numbers += 1.0;
                     if !has && !asked && !self.rounds(values[i]) {
@@ -171,9 +172,9 @@ impl<'a> Reader<'a> {
                 Kind::Word if !held => soft += self.unheld(s, token, (has, asked), i > 0),
                 _ => {}
             }
-            s.hedges += flag(!held && token.word.is(Word::HEDGE));
+            s.hedges += flag(!held && token.is(Word::HEDGE));
             let place = self.window.aligned[i];
-            s.negated_alone += flag(token.negated && place != NONE && !self.index.at(place).negated);
+            s.negated_alone += flag(token.is_negated() && place != NONE && !self.index.at(place).is_negated());
         }
         s.soft = share(soft, s.words);
         s.telling = share(told, telling);
@@ -189,7 +190,7 @@ impl<'a> Reader<'a> {
         if has {
             return 0.0;
         }
-        let name = token.capital && inside;
+        let name = token.is_capital() && inside;
         if name && !asked {
             s.unknown_names.push(token.start as usize..token.end as usize);
         }
@@ -208,12 +209,12 @@ impl<'a> Reader<'a> {
         let beside_number = |place: u32| {
             let place = place as usize;
             let around = place.saturating_sub(2)..(place + 3).min(context.len());
-            context[around].iter().any(|t| t.kind == Kind::Number)
+            context[around].iter().any(|t| t.kind() == Kind::Number)
         };
         let before = (0..i).rev().find(|j| tokens[*j].is_content());
         let behind = (i + 1..tokens.len()).find(|j| tokens[*j].is_content());
         let neighbours = [before, behind].into_iter().flatten();
-        neighbours.flat_map(|j| self.index.chain(self.window.first[j]).take(LOOK)).any(beside_number)
+        neighbours.flat_map(|j| self.window.places(j).iter().take(LOOK)).any(|place| beside_number(*place))
     }
 
     /// Whether a number of the context is this one, rounded or in another unit of thousands.
@@ -241,7 +242,7 @@ impl<'a> Reader<'a> {
                 }
             }
             if self.window.first[i] != NONE
-                && (token.capital || self.window.is_rare(i))
+                && (token.is_capital() || self.window.is_rare(i))
                 && let Some(j) = previous_rare.replace(i)
             {
                 rare_pairs += 1.0;
@@ -253,15 +254,19 @@ impl<'a> Reader<'a> {
     }
 
     fn ever_in_one_sentence(&self, i: usize, j: usize) -> bool {
-        const LOOK: usize = 8;
-        let sentences = |k: usize| self.index.chain(self.window.first[k]).take(LOOK).map(|p| self.index.at(p).sentence);
-        sentences(i).any(|a| sentences(j).any(|b| a == b))
+        let sentence = |place: &u32| self.index.at(*place).sentence();
+        meet(self.looked_at(i), self.looked_at(j), |a, b| sentence(a).cmp(&sentence(b)))
     }
 
     fn ever_near(&self, i: usize, j: usize) -> bool {
+        meet(self.looked_at(i), self.looked_at(j), |a, b| if a.abs_diff(*b) <= 6 { Ordering::Equal } else { a.cmp(b) })
+    }
+
+    /// The first places of a token in the context.
+    fn looked_at(&self, i: usize) -> &[u32] {
         const LOOK: usize = 8;
-        let places = |k: usize| self.index.chain(self.window.first[k]).take(LOOK);
-        places(i).any(|a| places(j).any(|b| a.abs_diff(b) <= 6))
+        let places = self.window.places(i);
+        &places[..places.len().min(LOOK)]
     }
 
     fn runs(&self, s: &mut Sentence, tokens: &[Token]) {
@@ -290,7 +295,7 @@ impl<'a> Reader<'a> {
     /// Whether the phrase goes on behind a place of the context.
     fn mid_phrase(&self, place: u32) -> bool {
         let next = self.index.text.tokens.get(place as usize + 1);
-        next.is_some_and(|t| t.is_content() && !t.mark && t.sentence == self.index.at(place).sentence)
+        next.is_some_and(|t| t.is_content() && !t.has_mark() && t.sentence() == self.index.at(place).sentence())
     }
 
     /// Negations and hedges of the context between two places of one sentence, where more words were left out than put in.
@@ -298,12 +303,24 @@ impl<'a> Reader<'a> {
         const LOOK: usize = 30;
         let (from, to) = (from as usize, to as usize);
         let tokens = &self.index.text.tokens;
-        if to <= from + 1 + step || tokens[from].sentence != tokens[to].sentence {
+        if to <= from + 1 + step || tokens[from].sentence() != tokens[to].sentence() {
             return 0.0;
         }
         let skipped = &tokens[from + 1..to.min(from + LOOK)];
-        skipped.iter().filter(|t| t.word.is(Word::NEGATION) || t.word.is(Word::HEDGE)).count() as f64
+        skipped.iter().filter(|t| t.is(Word::NEGATION) || t.is(Word::HEDGE)).count() as f64
     }
+}
+
+/// Whether any of these places is equal to one of those; both are in order.
+fn meet(mut left: &[u32], mut right: &[u32], compare: impl Fn(&u32, &u32) -> Ordering) -> bool {
+    while let ([a, behind_a @ ..], [b, behind_b @ ..]) = (left, right) {
+        match compare(a, b) {
+            Ordering::Less => left = behind_a,
+            Ordering::Greater => right = behind_b,
+            Ordering::Equal => return true,
+        }
+    }
+    false
 }
 
 /// How many content words of a sentence were said before; `said` keeps them.

@@ -1,16 +1,18 @@
 //! Cuts a text into tokens and hashes them, in one pass over its bytes and without an allocation per token.
 //!
-//! Called by [`super::index`] for contexts and by `check` for answers. Its rule: the last sixteen bytes of a word, lower-cased, are kept in one
-//! register, so that lower-casing, stemming and hashing are a few shifts. Scripts without spaces give a token per character
-//! that covers it and the next one. The way not taken: `unicode_words` and a `String` a word, which costs ten times as much.
+//! Called by [`super::index`] for contexts and by `check` for answers. Its rule: words of ASCII with a space between
+//! them, which most texts mostly are, are one loop that keeps all it needs in registers. Scripts without spaces give a token per
+//! character that covers it and the next one. The way not taken: `unicode_words` and a `String` a word, which costs ten times as much.
 
 #![expect(
     clippy::cast_possible_truncation,
     reason = "inputs are at most 1 MiB, and hashes take the low bits on purpose"
 )]
 
+use super::letters::{Letters, Packed, number_hash};
 use super::lexicon::{Lexicon, Word};
 use crate::checks::masks::{alphanumeric, masks, run};
+use std::hint::select_unpredictable;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub enum Kind {
     Unspaced,
 }
 
-/// One token.
+/// One token: sixteen bytes, since a context has thousands.
 #[derive(Clone, Copy, Debug)]
 pub struct Token {
     /// Hash of the lower-cased word without its endings, of a number's value, or of a pair of characters.
@@ -32,25 +34,65 @@ pub struct Token {
     pub start: u32,
     /// One past the last byte.
     pub end: u32,
-    /// The sentence it stands in, from 0; a line end ends a sentence too.
-    pub sentence: u32,
-    /// What it is.
-    pub kind: Kind,
-    /// What the lexicon says of it.
-    pub word: Word,
-    /// Whether its first letter is a capital.
-    pub capital: bool,
-    /// Whether a negation stands up to three words before it in its sentence.
-    pub negated: bool,
-    /// Whether a comma or another mark stands between it and the token before.
-    pub mark: bool,
+    /// From the lowest bit: what the lexicon says of it, the bits below, and the sentence.
+    about: u32,
 }
+
+/// What [`Token::about`] has of a [`Word`].
+const WORD: u32 = Word::STOP as u32 | Word::NEGATION as u32 | Word::HEDGE as u32 | Word::PERSON as u32;
+const CAPITAL: u32 = WORD + 1;
+const NEGATED: u32 = CAPITAL << 1;
+const MARKED: u32 = CAPITAL << 2;
+const NUMBER: u32 = CAPITAL << 3;
+const UNSPACED: u32 = CAPITAL << 4;
+/// Where the sentence begins in it: 23 bits, more than a megabyte has sentences.
+const SENTENCE: u32 = (CAPITAL << 5).trailing_zeros();
 
 impl Token {
     /// Whether it says something: not a word of grammar alone.
     #[inline]
     pub fn is_content(&self) -> bool {
-        !self.word.is(Word::STOP)
+        !self.is(Word::STOP)
+    }
+
+    /// Whether the lexicon has it as [`Word::STOP`], [`Word::NEGATION`], [`Word::HEDGE`] or [`Word::PERSON`].
+    #[inline]
+    pub fn is(&self, bit: u16) -> bool {
+        self.about & WORD & u32::from(bit) != 0
+    }
+
+    /// What it is.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        match self.about & (NUMBER | UNSPACED) {
+            NUMBER => Kind::Number,
+            UNSPACED => Kind::Unspaced,
+            _ => Kind::Word,
+        }
+    }
+
+    /// The sentence it stands in, from 0; a line end ends a sentence too.
+    #[inline]
+    pub fn sentence(&self) -> u32 {
+        self.about >> SENTENCE
+    }
+
+    /// Whether its first letter is a capital.
+    #[inline]
+    pub fn is_capital(&self) -> bool {
+        self.about & CAPITAL != 0
+    }
+
+    /// Whether a negation stands up to three words before it in its sentence.
+    #[inline]
+    pub fn is_negated(&self) -> bool {
+        self.about & NEGATED != 0
+    }
+
+    /// Whether a comma or another mark stands between it and the token before.
+    #[inline]
+    pub fn has_mark(&self) -> bool {
+        self.about & MARKED != 0
     }
 }
 
@@ -87,127 +129,6 @@ const fn classes() -> [u8; 256] {
     table
 }
 
-/// The end of a word in a register: its last sixteen bytes, and a hash of those before.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Packed {
-    low: u128,
-    before: u64,
-    len: u32,
-}
-
-/// The lowest bytes of a register, by how many.
-const LOWEST: [u128; 17] = {
-    let mut masks = [0; 17];
-    let mut bytes = 1;
-    while bytes <= 16 {
-        masks[bytes] = u128::MAX >> (128 - 8 * bytes);
-        bytes += 1;
-    }
-    masks
-};
-
-impl Packed {
-    /// The last `len` bytes of these, which are ASCII letters and digits; setting bit 5 makes letters small and leaves digits.
-    #[inline]
-    fn ascii(chunk: [u8; 16], len: usize) -> Self {
-        let low = (u128::from_be_bytes(chunk) | u128::from_be_bytes([0x20; 16])) & LOWEST[len];
-        Self { low, before: 0, len: len as u32 }
-    }
-
-    #[inline]
-    fn push(&mut self, byte: u8) {
-        if self.len >= 16 {
-            self.before = mix(self.before ^ (self.low >> 120) as u64);
-        }
-        self.low = (self.low << 8) | u128::from(byte);
-        self.len += 1;
-    }
-
-    fn push_char(&mut self, c: char) {
-        let mut buffer = [0; 4];
-        for lower in c.to_lowercase() {
-            for byte in lower.encode_utf8(&mut buffer).bytes() {
-                self.push(byte);
-            }
-        }
-    }
-
-    #[inline]
-    pub(super) fn hash(self) -> u32 {
-        fold(self.low, self.before)
-    }
-
-    /// A packed word, as the tokeniser would make it.
-    pub(super) fn of(word: &str) -> Self {
-        let mut packed = Self::default();
-        for c in word.chars().filter(|c| *c != '\'') {
-            packed.push_char(c);
-        }
-        packed
-    }
-
-    /// Hash of the word without the endings of inflection: crude, but the same on both sides. Selects instead of branches, which
-    /// words in any order would mispredict: what is cut is in the last eight bytes, what stays in the first seven.
-    #[inline]
-    #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
-    pub(super) fn stem(self) -> u32 {
-        let len = self.len.clamp(4, 16);
-        let tail = self.low as u64;
-        let ending = |tail: u64, bytes: u32, word: u64| tail & (u64::MAX >> (64 - 8 * bytes)) == word;
-        // `-ies` is `-y`, and `-s` nothing, but for `-ss`, `-us` and `-is`.
-        let ies = (len > 4) & ending(tail, 3, 0x0069_6573);
-        let kept = ending(tail, 2, 0x7373) | ending(tail, 2, 0x7573) | ending(tail, 2, 0x6973);
-        let cut = u32::from(ending(tail, 1, 0x73) & !ies & !kept) + 2 * u32::from(ies);
-        let (tail, len) = ((tail >> (8 * cut)) + (u64::from(ies) << 4), len - cut);
-        let ing = (len > 5) & ending(tail, 3, 0x0069_6e67);
-        let ed = (len > 4) & ending(tail, 2, 0x6564);
-        let ly = (len > 5) & ending(tail, 2, 0x6c79);
-        let cut = 3 * u32::from(ing) + 2 * u32::from(ed | ly);
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let cut = u32::from((ing | ed) & is_doubled(tail));
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let cut = u32::from((len > 3) & ending(tail, 1, 0x65));
-        let (tail, len) = (tail >> (8 * cut), len - cut);
-        let head = ((self.low << (128 - 8 * self.len.clamp(1, 16))) >> 64) as u64;
-        let head = head >> (64 - 8 * len.min(STEM_BYTES_MAX));
-        // `-y` and `-i` are one.
-        let last = (len <= STEM_BYTES_MAX) & ending(tail, 1, 0x79);
-        let stem = if last { (head & !0xff) | 0x69 } else { head };
-        if (self.len < 4) | (self.len > 16) { self.hash() } else { fold(u128::from(stem), 0) }
-    }
-}
-
-/// Whether a word ends with a letter twice that English doubles before `-ing` and `-ed`.
-#[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
-fn is_doubled(tail: u64) -> bool {
-    // l, s, z, e and o.
-    const SINGLE: u32 = 1 << 12 | 1 << 19 | 1 << 26 | 1 << 5 | 1 << 15;
-    let last = tail & 0xff;
-    let single = (last >> 5 == 3) & ((SINGLE >> (last & 31)) & 1 == 1);
-    (tail >> 8 & 0xff == last) & !single
-}
-
-/// Words that agree in this many letters are one: it joins derivations that no short list of endings covers.
-const STEM_BYTES_MAX: u32 = 7;
-
-#[inline]
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x ^ (x >> 32)
-}
-
-#[inline]
-fn fold(low: u128, before: u64) -> u32 {
-    let product = mix((low >> 64) as u64 ^ before ^ 0x2545_f491_4f6c_dd1d) ^ low as u64;
-    (mix(product) >> 16) as u32 | 1
-}
-
-/// Hash of a number's value.
-pub(super) fn number_hash(value: f64) -> u32 {
-    fold(u128::from(value.to_bits()), 77)
-}
-
 /// The tokens of a text and the values of its numbers.
 #[derive(Default, Debug)]
 pub struct Tokens {
@@ -241,9 +162,13 @@ impl Tokens {
             mark: true,
             lexicon: Lexicon::get(),
         };
-        while scan.at < scan.bytes.len() {
-            match CLASSES[scan.bytes[scan.at] as usize] {
-                LETTER => scan.word(self),
+        while let Some(byte) = scan.bytes.get(scan.at) {
+            match CLASSES[*byte as usize] {
+                LETTER => {
+                    if !scan.plain_words(self) {
+                        scan.word(self);
+                    }
+                }
                 DIGIT => scan.number(self),
                 HIGH => scan.high(self),
                 STOP => scan.stop(),
@@ -266,7 +191,7 @@ impl Tokens {
 struct Scan<'a> {
     bytes: &'a [u8],
     /// Bits of letters and digits of ASCII.
-    inner: Vec<u64>,
+    inner: Vec<u8>,
     text: &'a str,
     at: usize,
     base: u32,
@@ -303,55 +228,103 @@ impl Scan<'_> {
         }
     }
 
-    #[inline]
-    fn emit(&mut self, all: &mut Tokens, start: usize, (stem, kind): (u32, Kind), word: Word) {
-        let capital = self.bytes[start].is_ascii_uppercase();
-        let token = Token {
-            stem,
-            start: self.base + start as u32,
-            end: self.base + self.at as u32,
-            sentence: self.sentence,
-            kind,
-            word,
-            capital,
-            negated: self.negation > 0,
-            mark: self.mark,
-        };
+    /// `kind`: [`NUMBER`], [`UNSPACED`] or nothing.
+    fn emit(&mut self, all: &mut Tokens, start: usize, (stem, kind): (u32, u32), word: Word) {
+        let about = kind
+            | (u32::from(word.bits()) & WORD)
+            | (u32::from(self.bytes[start].is_ascii_uppercase()) * CAPITAL)
+            | (u32::from(self.negation > 0) * NEGATED)
+            | (u32::from(self.mark) * MARKED)
+            | (self.sentence << SENTENCE);
+        all.tokens.push(Token { stem, start: self.base + start as u32, end: self.base + self.at as u32, about });
         self.mark = false;
         self.negation = if word.is(Word::NEGATION) { 4 } else { self.negation.saturating_sub(1) };
-        all.tokens.push(token);
         self.in_sentence += 1;
         if self.in_sentence >= SENTENCE_TOKENS_MAX {
             self.end_sentence();
         }
     }
 
-    #[inline]
+    /// Words of ASCII with a space between them, which most texts mostly are: one loop that keeps all it needs in registers. Gives
+    /// whether there was one; whatever it stops at is for the others.
+    fn plain_words(&mut self, all: &mut Tokens) -> bool {
+        let (bytes, lexicon, inner) = (self.bytes, self.lexicon, self.inner.as_slice());
+        let (mut at, mut negation, mut left) = (self.at, self.negation, SENTENCE_TOKENS_MAX - self.in_sentence);
+        let mut about = (self.sentence << SENTENCE) | (u32::from(self.mark) * MARKED);
+        while let Some(near) = at.checked_sub(8).and_then(|from| bytes.get(from..)?.first_chunk::<32>()) {
+            let len = run(inner, at);
+            let (Some(head), Some(tail)) =
+                (near[8..].first_chunk(), near.get(len..).and_then(|rest| rest.first_chunk()))
+            else {
+                break;
+            };
+            if len > 16 || !near[8].is_ascii_alphabetic() {
+                break;
+            }
+            let after = near[8 + len];
+            let letters = Letters::ascii(*head, *tail, len);
+            let hash = letters.hash();
+            let word = lexicon.word(hash);
+            if (after != b' ' && matches!(CLASSES[usize::from(after)], APOSTROPHE | HIGH)) || word.is_number() {
+                break;
+            }
+            let stem = letters.stem(hash);
+            all.tokens.push(Token {
+                stem: select_unpredictable(word.is(Word::STOP), hash, stem),
+                start: self.base + at as u32,
+                end: self.base + (at + len) as u32,
+                about: about
+                    | (u32::from(word.bits()) & WORD)
+                    | (u32::from(near[8] < b'a') * CAPITAL)
+                    | (u32::from(negation > 0) * NEGATED),
+            });
+            about &= !MARKED;
+            negation = select_unpredictable(word.is(Word::NEGATION), 4, negation.saturating_sub(1));
+            (at, left) = (at + len, left - 1);
+            if left == 0 {
+                break;
+            }
+            if after == b' ' {
+                at += 1;
+                continue;
+            }
+            match CLASSES[usize::from(after)] {
+                MARK if near[9 + len] == b' ' => about |= MARKED,
+                // Behind two letters or more it is no initial, so it ends the sentence.
+                STOP if near[9 + len] == b' ' && len > 1 => {
+                    about = (about | MARKED) + (1 << SENTENCE);
+                    (negation, left) = (0, SENTENCE_TOKENS_MAX);
+                }
+                _ => break,
+            }
+            at += 2;
+        }
+        let some = at != self.at;
+        self.sentence = about >> SENTENCE;
+        (self.at, self.negation, self.mark) = (at, negation, about & MARKED != 0);
+        self.in_sentence = SENTENCE_TOKENS_MAX - left;
+        if left == 0 {
+            self.end_sentence();
+        }
+        some
+    }
+
+    /// Any word.
     fn word(&mut self, all: &mut Tokens) {
         let start = self.at;
-        let len = run(&self.inner, start);
-        let end = start + len;
-        let after = self.bytes.get(end).map_or(OTHER, |b| CLASSES[usize::from(*b)]);
-        let packed = match end.checked_sub(16).and_then(|from| self.bytes[from..].first_chunk::<16>()) {
-            Some(chunk) if !matches!(after, APOSTROPHE | HIGH) && len <= 16 => {
-                self.at = end;
-                Packed::ascii(*chunk, len)
-            }
-            _ => self.any_word(),
-        };
-        let hash = packed.hash();
+        let letters = self.any_word().letters();
+        let hash = letters.hash();
         let word = self.lexicon.word(hash);
         if let Some(value) = word.number() {
             all.numbers.push((value, all.tokens.len() as u32));
-            self.emit(all, start, (number_hash(value), Kind::Number), word);
+            self.emit(all, start, (number_hash(value), NUMBER), word);
             return;
         }
-        let stem = packed.stem();
+        let stem = letters.stem(hash);
         let stem = if word.is(Word::STOP) { hash } else { stem };
-        self.emit(all, start, (stem, Kind::Word), word);
+        self.emit(all, start, (stem, 0), word);
     }
 
-    /// A word with letters outside ASCII, with an apostrophe, or longer than the register.
     fn any_word(&mut self) -> Packed {
         let mut packed = Packed::default();
         while let Some(&byte) = self.bytes.get(self.at) {
@@ -408,7 +381,7 @@ impl Scan<'_> {
         }
         let hash = number_hash(value);
         all.numbers.push((value, all.tokens.len() as u32));
-        self.emit(all, start, (hash, Kind::Number), Word::default());
+        self.emit(all, start, (hash, NUMBER), Word::default());
         // `5th`: the ending is no word.
         let rest = &self.bytes[self.at..];
         if rest.len() >= 2 && matches!(&rest[..2], b"st" | b"nd" | b"rd" | b"th") {
@@ -432,8 +405,8 @@ impl Scan<'_> {
             if let Some(next) = self.text[self.at..].chars().next().filter(|next| is_unspaced(*next)) {
                 packed.push_char(next);
             }
-            let hash = packed.hash();
-            self.emit(all, start, (hash, Kind::Unspaced), Word::default());
+            let hash = packed.letters().hash();
+            self.emit(all, start, (hash, UNSPACED), Word::default());
         } else if c.is_alphanumeric() {
             self.word(all);
         } else {
@@ -445,59 +418,4 @@ impl Scan<'_> {
 /// Characters of scripts that are written without spaces.
 fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{3041}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The rules of [`Packed::stem`], one after another.
-    fn plainly(word: &str) -> String {
-        let mut stem = word.to_owned();
-        if !(4..=16).contains(&stem.len()) {
-            return stem;
-        }
-        let cut = |stem: &mut String, ending: &str, least: usize| {
-            let ends = stem.len() > least && stem.ends_with(ending);
-            stem.truncate(stem.len() - if ends { ending.len() } else { 0 });
-            ends
-        };
-        if cut(&mut stem, "ies", 4) {
-            stem.push('y');
-        } else if !["ss", "us", "is"].iter().any(|kept| stem.ends_with(kept)) {
-            cut(&mut stem, "s", 0);
-        }
-        if cut(&mut stem, "ing", 5) || cut(&mut stem, "ed", 4) {
-            if let [.., a, b] = stem.as_bytes()
-                && a == b
-                && !b"lszeo".contains(b)
-            {
-                stem.pop();
-            }
-        } else {
-            cut(&mut stem, "ly", 5);
-        }
-        cut(&mut stem, "e", 3);
-        if cut(&mut stem, "y", 0) {
-            stem.push('i');
-        }
-        stem.truncate(STEM_BYTES_MAX as usize);
-        stem
-    }
-
-    #[test]
-    fn words_of_one_root_meet() {
-        for (one, other) in [("families", "family"), ("hopping", "hops"), ("delivered", "delivery"), ("rolled", "roll")]
-        {
-            assert_eq!(Packed::of(one).stem(), Packed::of(other).stem(), "{one} {other}");
-        }
-        assert_ne!(Packed::of("glass").stem(), Packed::of("glas").stem());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_stem_is_what_its_rules_leave(word in "[a-z0-9]{0,3}[aeilnstpz]{0,12}(s|ies|ing|ings|ed|ly|lies|y|e|es|us)?") {
-            proptest::prop_assert_eq!(Packed::of(&word).stem(), Packed::of(&plainly(&word)).hash());
-        }
-    }
 }

@@ -43,6 +43,10 @@ pub struct Window<'a> {
     pub aligned: [u32; ROOM],
     /// For each token the first place of its stem in the context, or `NONE`.
     pub first: [u32; ROOM],
+    /// The places of all tokens, the first [`PLACES_MAX`] of each: asked for again and again, and chains are slow to walk.
+    places: Vec<u32>,
+    /// Where those of each token are.
+    spans: [(u32, u32); ROOM],
     /// A bit for each token that the context has and that is rare.
     rare: u64,
 }
@@ -61,14 +65,25 @@ impl<'a> Window<'a> {
             known_rare: 0.0,
             aligned: [NONE; ROOM],
             first: [NONE; ROOM],
+            places: Vec::with_capacity(256),
+            spans: [(0, 0); ROOM],
             rare: 0,
         }
+    }
+
+    /// The places of a token, in order.
+    #[inline]
+    pub fn places(&self, i: usize) -> &[u32] {
+        let (from, to) = self.spans[i];
+        &self.places[from as usize..to as usize]
     }
 
     /// Lays a sentence beside it; `tokens` are at most [`SENTENCE_TOKENS_MAX`].
     pub fn lay(&mut self, tokens: &[Token]) {
         self.round += 1;
         self.touched.clear();
+        self.places.clear();
+        self.spans = [(0, 0); ROOM];
         self.aligned = [NONE; ROOM];
         self.first = [NONE; ROOM];
         self.known_rare = 0.0;
@@ -93,19 +108,22 @@ impl<'a> Window<'a> {
         if rare {
             self.known_rare += 1.0;
         }
+        let from = self.places.len();
+        let more = f32::from(u8::from(rare));
         for place in self.index.chain(self.first[i]).take(PLACES_MAX) {
-            let sentence = self.index.at(place).sentence;
+            self.places.push(place);
+            let sentence = self.index.at(place).sentence();
             let Some(passage) = self.passages.get_mut(sentence as usize) else { continue };
             if passage.round != self.round {
-                *passage = Passage { round: self.round, last: NONE, words: 0.0, rare: 0.0 };
+                *passage = Passage { round: self.round, last: i as u32, words: 1.0, rare: more };
                 self.touched.push(sentence);
-            }
-            if passage.last != i as u32 {
+            } else if passage.last != i as u32 {
                 passage.last = i as u32;
                 passage.words += 1.0;
-                passage.rare += f32::from(u8::from(rare));
+                passage.rare += more;
             }
         }
+        self.spans[i] = (from as u32, self.places.len() as u32);
     }
 
     /// Two sentences of the context that follow one another and have most of the words.
@@ -132,7 +150,7 @@ impl<'a> Window<'a> {
     /// Whether a place in the context is in the chosen passage.
     #[inline]
     pub fn holds(&self, place: u32) -> bool {
-        self.index.at(place).sentence.wrapping_sub(self.best) <= 1
+        self.index.at(place).sentence().wrapping_sub(self.best) <= 1
     }
 
     /// Whether a token that the context has is rare.
@@ -143,7 +161,7 @@ impl<'a> Window<'a> {
 
     /// Whether the chosen passage has the stem of a token.
     pub fn has_token(&self, i: usize) -> bool {
-        self.index.chain(self.first[i]).take(PLACES_MAX).any(|place| self.holds(place))
+        self.places(i).iter().any(|place| self.holds(*place))
     }
 
     /// Whether the chosen passage has a stem.
@@ -156,7 +174,7 @@ impl<'a> Window<'a> {
         let context = &self.index.text.tokens;
         let before = (0..i).rev().find_map(|j| (self.aligned[j] != NONE).then_some(self.aligned[j]));
         let mut best = (0, 0, 0, NONE);
-        for place in self.index.chain(self.first[i]).take(PLACES_MAX) {
+        for place in self.places(i).iter().copied() {
             let at = place as usize;
             let left = (1..=i.min(at)).take_while(|k| context[at - k].stem == tokens[i - k].stem).count();
             let room = (tokens.len() - i).min(context.len() - at);
@@ -181,7 +199,7 @@ impl<'a> Window<'a> {
 
 /// A number, or a word that is not among the commonest.
 pub fn is_rare(token: &Token) -> bool {
-    match token.kind {
+    match token.kind() {
         Kind::Number => true,
         Kind::Word => !lexicon::is_common(token.stem),
         Kind::Unspaced => false,

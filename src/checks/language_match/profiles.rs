@@ -19,31 +19,26 @@ const ROOM: usize = 80;
 const ROW_FROM: usize = 8;
 
 /// Rows whose sum is sure to fit 16 bits.
-const ROWS_MAX: u32 = u16::MAX as u32 / u8::MAX as u32;
+const ROWS_MAX: usize = u16::MAX as usize / u8::MAX as usize;
 
 /// Slots of the table of n-grams; a power of two, and more than twice as many as there are.
 const SLOTS: usize = 1 << 17;
 
-/// What an n-gram says.
-#[derive(Clone, Copy)]
-enum Gram {
-    /// Not in the file.
-    Unknown,
-    /// A row of steps, one a language.
-    Row(u32),
-    /// A few entries: first and number of them.
-    Few(u32, u8),
-}
+/// An n-gram that is not in the file.
+const UNKNOWN: u16 = 0;
 
 struct Profiles {
     languages: Vec<&'static str>,
-    /// N-grams and what they say; open addressing, a key of zero is empty.
-    grams: Vec<(u64, Gram)>,
-    /// The same of n-grams of small ASCII letters, by their places in the alphabet with a space before it: base 27.
-    plain: Vec<Gram>,
+    /// N-grams and their codes; open addressing, a key of zero is empty.
+    grams: Vec<(u64, u16)>,
+    /// The codes of n-grams of small ASCII letters, by their places in the alphabet with a space before it: base 27.
+    plain: Vec<u16>,
+    /// What a code says, if it is small: steps, one a language. The first row, of [`UNKNOWN`], is empty.
+    rows: Vec<[u8; ROOM]>,
+    /// What the other codes say, behind those of rows: first and number of entries.
+    few: Vec<(u32, u8)>,
     /// Language and steps.
     entries: Vec<(u8, u8)>,
-    rows: Vec<[u8; ROOM]>,
 }
 
 static PROFILES: LazyLock<Profiles> = LazyLock::new(|| read(include_bytes!("profiles.bin")).expect("the file is ours"));
@@ -57,51 +52,56 @@ fn read(bytes: &'static [u8]) -> Option<Profiles> {
     if languages.len() > ROOM || number * 2 > SLOTS {
         return None;
     }
-    let (grams, plain) = (vec![(0, Gram::Unknown); SLOTS], vec![Gram::Unknown; 27 * 27 * 27]);
-    let mut profiles = Profiles { languages, grams, plain, entries: Vec::new(), rows: Vec::new() };
+    let mut all = Vec::with_capacity(number);
     for _ in 0..number {
         let ([length, entries], tail) = rest.split_first_chunk::<2>()?;
         let (gram, tail) = tail.split_at_checked(usize::from(*length))?;
         let (list, tail) = tail.split_at_checked(usize::from(*entries) * 2)?;
-        profiles.add(str::from_utf8(gram).ok()?, list)?;
+        all.push((str::from_utf8(gram).ok()?, list));
         rest = tail;
     }
+    // Rows first: a code tells by its size which it is.
+    all.sort_by_key(|(_, list)| list.len() / 2 < ROW_FROM);
+    let (grams, plain) = (vec![(0, UNKNOWN); SLOTS], vec![UNKNOWN; 27 * 27 * 27]);
+    let (rows, few) = (vec![[0; ROOM]], Vec::new());
+    let mut profiles = Profiles { languages, grams, plain, rows, few, entries: Vec::new() };
+    all.into_iter().try_for_each(|(gram, list)| profiles.add(gram, list))?;
     rest.is_empty().then_some(profiles)
 }
 
 impl Profiles {
     fn add(&mut self, text: &str, list: &[u8]) -> Option<()> {
         let pairs = list.chunks(2).map(|pair| (pair[0], pair[1]));
-        let gram = if pairs.len() >= ROW_FROM {
+        if pairs.len() >= ROW_FROM {
             let mut row = [0; ROOM];
             pairs.for_each(|(language, steps)| row[usize::from(language)] = steps);
             self.rows.push(row);
-            Gram::Row(u32::try_from(self.rows.len()).ok()? - 1)
         } else {
             let first = u32::try_from(self.entries.len()).ok()?;
             self.entries.extend(pairs);
-            Gram::Few(first, u8::try_from(self.entries.len() - first as usize).ok()?)
-        };
+            self.few.push((first, u8::try_from(self.entries.len() - first as usize).ok()?));
+        }
+        let code = u16::try_from(self.rows.len() + self.few.len() - 1).ok()?;
         if text.bytes().all(|b| b.is_ascii_lowercase()) {
             let place = text.bytes().fold(0, |place, b| place * 27 + usize::from(b - b'a') + 1);
-            *self.plain.get_mut(place)? = gram;
+            *self.plain.get_mut(place)? = code;
         }
         let key = text.chars().fold(0, |key, c| key << 21 | u64::from(c));
         let mut slot = slot(key);
         while self.grams[slot].0 != 0 {
             slot = (slot + 1) % SLOTS;
         }
-        self.grams[slot] = (key, gram);
+        self.grams[slot] = (key, code);
         Some(())
     }
 
     #[inline]
-    fn gram(&self, key: u64) -> Gram {
+    fn gram(&self, key: u64) -> u16 {
         let mut slot = slot(key);
         loop {
             match self.grams[slot] {
-                (0, _) => return Gram::Unknown,
-                (found, gram) if found == key => return gram,
+                (0, _) => return UNKNOWN,
+                (found, code) if found == key => return code,
                 _ => slot = (slot + 1) % SLOTS,
             }
         }
@@ -140,93 +140,116 @@ fn likeliest(scores: &[u32]) -> &'static str {
     best.filter(|(_, score)| **score > 0).map_or("unknown", |(n, _)| PROFILES.languages[n])
 }
 
-fn scores(text: &str) -> Vec<u32> {
-    const MASK: u64 = (1 << 21) - 1;
+/// Steps of each language.
+fn scores(text: &str) -> [u32; ROOM] {
     let known = &*PROFILES;
-    let mut sums = Sums { known, total: [0; ROOM], part: [0; ROOM], rows: 0 };
-    let (mut key, mut run, mut letters) = (0u64, 0, 0);
-    // The last three letters in base 27, where all are plain; how often each of these stands alone, which a row is added for once.
-    let (mut place, mut plain, mut singles) = (0usize, 0, [0_u16; 27]);
-    for c in text.chars().flat_map(char::to_lowercase) {
-        if !c.is_alphabetic() {
-            (run, place, plain) = (0, 0, 0);
-            continue;
-        }
-        key = (key << 21 | u64::from(c)) & (MASK << 42 | MASK << 21 | MASK);
-        run += 1;
+    let codes = Vec::with_capacity(3 * LETTERS_MAX);
+    let mut letters = Letters { known, key: 0, run: 0, place: 0, plain: 0, singles: [0; 27], codes, seen: 0 };
+    for c in text.chars() {
         if c.is_ascii() {
-            let letter = (c as usize - 'a' as usize) + 1;
-            place = place % (27 * 27) * 27 + letter;
-            plain += 1;
-            singles[letter] += 1;
+            letters.read(c.to_ascii_lowercase());
         } else {
-            (place, plain) = (0, 0);
+            c.to_lowercase().for_each(|c| letters.read(c));
         }
-        for n in 1 + usize::from(plain > 0)..=3.min(run) {
-            let gram = if n <= plain {
-                known.plain[place % [1, 27, 27 * 27, 27 * 27 * 27][n]]
-            } else {
-                known.gram(key & [0, MASK, MASK << 21 | MASK, MASK << 42 | MASK << 21 | MASK][n])
-            };
-            sums.add(gram);
-        }
-        letters += 1;
-        if letters >= LETTERS_MAX {
+        if letters.seen >= LETTERS_MAX {
             break;
         }
     }
-    for (letter, times) in singles.into_iter().enumerate().filter(|(_, times)| *times > 0) {
-        sums.add_times(known.plain[letter], times);
-    }
-    sums.settle();
-    sums.total[..known.languages.len()].to_vec()
+    letters.sum()
 }
 
-/// Steps of each language; rows are added up in 16 bits, many languages at once.
-struct Sums {
+/// The letters of a text and the n-grams they make.
+struct Letters {
     known: &'static Profiles,
-    total: [u32; ROOM],
-    part: [u16; ROOM],
-    rows: u32,
+    /// The last three letters.
+    key: u64,
+    /// Letters since the last break between words.
+    run: usize,
+    /// The last three letters in base 27, where all are plain.
+    place: usize,
+    /// How many of them are.
+    plain: usize,
+    /// How often each plain letter stands alone, which a row is added for once.
+    singles: [u16; 27],
+    /// The other n-grams.
+    codes: Vec<u16>,
+    seen: usize,
 }
 
-impl Sums {
+impl Letters {
     #[inline]
-    fn add(&mut self, gram: Gram) {
-        match gram {
-            Gram::Unknown => {}
-            Gram::Few(first, count) => {
-                for (language, steps) in &self.known.entries[first as usize..first as usize + usize::from(count)] {
-                    self.total[usize::from(*language)] += u32::from(*steps);
-                }
+    fn read(&mut self, c: char) {
+        const MASK: u64 = (1 << 21) - 1;
+        if self.seen >= LETTERS_MAX {
+            return;
+        }
+        if !c.is_alphabetic() {
+            (self.run, self.place, self.plain) = (0, 0, 0);
+            return;
+        }
+        self.key = (self.key << 21 | u64::from(c)) & (MASK << 42 | MASK << 21 | MASK);
+        self.run += 1;
+        self.seen += 1;
+        if c.is_ascii() {
+            let letter = (c as usize - 'a' as usize) + 1;
+            self.place = self.place % (27 * 27) * 27 + letter;
+            self.plain += 1;
+            self.singles[letter] += 1;
+        } else {
+            (self.place, self.plain) = (0, 0);
+        }
+        if self.plain == self.run {
+            // Nearly always.
+            if self.run >= 2 {
+                self.codes.push(self.known.plain[self.place % (27 * 27)]);
             }
-            Gram::Row(row) => {
-                for (sum, steps) in self.part.iter_mut().zip(&self.known.rows[row as usize]) {
+            if self.run >= 3 {
+                self.codes.push(self.known.plain[self.place]);
+            }
+            return;
+        }
+        for n in 1 + usize::from(self.plain > 0)..=3.min(self.run) {
+            self.codes.push(if n <= self.plain {
+                self.known.plain[self.place % [1, 27, 27 * 27, 27 * 27 * 27][n]]
+            } else {
+                self.known.gram(self.key & [0, MASK, MASK << 21 | MASK, MASK << 42 | MASK << 21 | MASK][n])
+            });
+        }
+    }
+
+    fn sum(mut self) -> [u32; ROOM] {
+        let known = self.known;
+        let mut total = [0_u32; ROOM];
+        let is_row = |code: u16| usize::from(code) < known.rows.len();
+        for (letter, times) in self.singles.into_iter().enumerate().filter(|(_, times)| *times > 0) {
+            let code = known.plain[letter];
+            if is_row(code) {
+                for (total, steps) in total.iter_mut().zip(&known.rows[usize::from(code)]) {
+                    *total += u32::from(*steps) * u32::from(times);
+                }
+            } else {
+                self.codes.extend(std::iter::repeat_n(code, usize::from(times)));
+            }
+        }
+        // Rows are many and long: they are added up by themselves, in 16 bits.
+        for codes in self.codes.chunks(ROWS_MAX) {
+            let mut part = [0_u16; ROOM];
+            for code in codes {
+                let row = known.rows.get(usize::from(*code)).unwrap_or(&known.rows[0]);
+                for (sum, steps) in part.iter_mut().zip(row) {
                     *sum += u16::from(*steps);
                 }
-                self.rows += 1;
-                if self.rows >= ROWS_MAX {
-                    self.settle();
-                }
+            }
+            for (total, part) in total.iter_mut().zip(part) {
+                *total += u32::from(part);
             }
         }
-    }
-
-    /// Adds an n-gram so many times.
-    fn add_times(&mut self, gram: Gram, times: u16) {
-        if let Gram::Row(row) = gram {
-            for (total, steps) in self.total.iter_mut().zip(&self.known.rows[row as usize]) {
-                *total += u32::from(*steps) * u32::from(times);
+        for code in self.codes.iter().filter(|code| !is_row(**code)) {
+            let (first, count) = known.few[usize::from(*code) - known.rows.len()];
+            for (language, steps) in &known.entries[first as usize..first as usize + usize::from(count)] {
+                total[usize::from(*language)] += u32::from(*steps);
             }
-        } else {
-            (0..times).for_each(|_| self.add(gram));
         }
-    }
-
-    fn settle(&mut self) {
-        for (total, part) in self.total.iter_mut().zip(&mut self.part) {
-            *total += u32::from(std::mem::take(part));
-        }
-        self.rows = 0;
+        total
     }
 }

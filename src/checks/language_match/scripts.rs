@@ -58,8 +58,11 @@ impl Script {
     pub fn of(text: &str) -> Option<Self> {
         let mut counts = [0; SCRIPTS.len()];
         let mut block = 0;
-        let plain = text.bytes().take(CHARACTERS_MAX).take_while(u8::is_ascii).count();
-        counts[0] = text.as_bytes()[..plain].iter().filter(|b| b.is_ascii_alphabetic()).count();
+        let head = &text.as_bytes()[..text.len().min(CHARACTERS_MAX)];
+        let plain = if head.is_ascii() { head.len() } else { head.iter().take_while(|b| b.is_ascii()).count() };
+        // As many as a byte can count, so that many are counted at once.
+        let letters = |some: &[u8]| some.iter().map(|b| u8::from(b.is_ascii_alphabetic())).sum::<u8>();
+        counts[0] = head[..plain].chunks(255).map(|some| usize::from(letters(some))).sum();
         for c in text[plain..].chars().take(CHARACTERS_MAX - plain) {
             if let Some(n) = index(c) {
                 counts[n] += 1;

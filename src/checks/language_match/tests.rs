@@ -31,6 +31,7 @@ fn another_language_is_seen() {
         let result = run(question, answer);
         assert_eq!(result.finding, Finding::Fail, "{question} / {answer}: {}", result.detail);
     }
+    assert_eq!(run(GERMAN, ENGLISH).detail["finding"], "answer en, question de");
 }
 
 #[test]

@@ -26,6 +26,24 @@ pub fn probability(values: &[f64; COUNT], weights: &Weights) -> f64 {
     1.0 / (1.0 + (-sum).exp())
 }
 
+/// What speaks most for an attack, in words; `None` when nothing does.
+pub(super) fn strongest(values: &[f64; COUNT], weights: &Weights) -> Option<&'static str> {
+    let parts = values.iter().zip(&weights[1..]).map(|(value, weight)| value * weight);
+    let (place, _) = parts.enumerate().filter(|(_, part)| *part > 0.0).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(match NAMES[place] {
+        "override" | "orders" | "override_orders" | "shift" => "instruction override",
+        "persona" | "unbound" | "persona_unbound" | "maker" | "fiction" => "change of role",
+        "tell" | "prompt" | "tell_prompt" => "request for the instructions",
+        "secret" | "tell_secret" => "request for a secret",
+        "encoding" | "secret_encoding" | "hidden_cues" | "hidden_text" | "disguise" => "hidden orders",
+        "force" | "force_quote" | "reply" | "reply_task" => "dictated reply",
+        "task" | "ask" | "line_task" | "line_task_reply" | "line_ask" => "orders to the assistant",
+        "coerce" | "authority" | "capitals" => "pressure",
+        "delimiter" => "false delimiter",
+        _ => "many cues",
+    })
+}
+
 /// Lines `name direct indirect`; what is missing is zero.
 fn parse(text: &str) -> [Weights; 2] {
     let mut weights = [[0.0; COUNT + 1]; 2];
