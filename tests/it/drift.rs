@@ -1,13 +1,14 @@
 //! Drift canaries: a judge that moved is told apart from an application that did, one that only wavers is left alone, nothing live
 //! sees any of it, and it costs no more than it may.
 
-use crate::support::{JUDGED, Service, config, database, eventually, sim, traces, with_judges};
+use crate::support::{JUDGED, Service, config, database, eventually, for_a_while, sim, traces, with_judges};
 use assize::config::Config;
 use assize::domain::alert::Kind;
 use assize::domain::alert::incident::{Alert, State};
 use assize::domain::alert::text;
 use assize::domain::clock::{Clock, ManualClock, SystemClock};
 use assize::domain::drift::{Compared, JudgeCompared};
+use assize::domain::verdict::Verdict;
 use assize::llm::sim::{Faults, Sim};
 use assize::pipeline::replay::outcome;
 use assize::pipeline::report::{Asked, of_store};
@@ -17,6 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Traces whose texts differ, so that none is answered out of the cache.
 fn different(prefix: &str, version: &str, count: usize) -> Vec<serde_json::Value> {
@@ -65,6 +67,21 @@ impl Rig {
 
     fn store(&self) -> &Store {
         &self.service.app.store
+    }
+
+    /// Waits for so many verdicts while time passes: what failed once, as on a busy machine, is asked again after a while.
+    async fn verdicts(&self, count: usize) -> Vec<Verdict> {
+        tokio::select! {
+            found = self.service.verdicts(count) => found,
+            never = self.time_passes() => never,
+        }
+    }
+
+    async fn time_passes(&self) -> ! {
+        loop {
+            for_a_while(Duration::from_millis(50)).await;
+            self.clock.advance(TimeDelta::seconds(1));
+        }
     }
 
     async fn ended(&self) -> Vec<Row> {
@@ -128,7 +145,7 @@ async fn reported(store: &Store, until: DateTime<Utc>) -> String {
 async fn a_judge_that_became_stricter_is_told_apart_from_the_application() {
     let rig = Rig::start(Faults::default()).await;
     rig.service.send(&different("t", "v1", 40)).await;
-    let live = rig.service.verdicts(40).await;
+    let live = rig.verdicts(40).await;
     let until = rig.clock.now() + TimeDelta::hours(1);
     let report = reported(rig.store(), until).await;
     let asked = rig.judges[0].stats().requests;
@@ -161,7 +178,7 @@ async fn a_judge_that_became_stricter_is_told_apart_from_the_application() {
     assert!(title.starts_with("judged: the judge moved: mean score of the same traces fell from 0.7"), "{title}");
 
     // Nothing live has changed: no verdict, no report, no replay, no vote of the cache.
-    let now: Vec<_> = rig.service.verdicts(40).await.into_iter().map(|v| (v.id, v.score)).collect();
+    let now: Vec<_> = rig.verdicts(40).await.into_iter().map(|v| (v.id, v.score)).collect();
     assert!(live.iter().all(|v| now.contains(&(v.id, v.score))));
     assert_eq!(reported(rig.store(), until).await, report);
     let rubric = Arc::clone(&rig.service.app.bench.rubrics.load().active()[0]);
@@ -171,7 +188,7 @@ async fn a_judge_that_became_stricter_is_told_apart_from_the_application() {
     // New traffic of a new version looks worse, and the alert says that it was the judge.
     rig.clock.advance(TimeDelta::hours(2));
     rig.service.send(&different("u", "v2", 120)).await;
-    rig.service.verdicts(160).await;
+    rig.verdicts(160).await;
     let told = eventually("the alert says that the judge moved", || async {
         rig.clock.advance(TimeDelta::seconds(61));
         let alert = rig.alerts(Kind::VersionTest).await.pop()?;
@@ -203,7 +220,7 @@ async fn a_judge_that_became_stricter_is_told_apart_from_the_application() {
 async fn a_judge_that_only_wavers_as_it_always_did_is_left_alone() {
     let rig = Rig::start(Faults { flip_rate: 0.15, ..Faults::default() }).await;
     rig.service.send(&different("t", "v1", 40)).await;
-    rig.service.verdicts(40).await;
+    rig.verdicts(40).await;
     for run in 1..=4 {
         rig.clock.advance(TimeDelta::hours(25));
         rig.runs(run).await;
@@ -219,7 +236,7 @@ async fn a_judge_that_only_wavers_as_it_always_did_is_left_alone() {
 async fn labelled_traces_come_first_and_are_compared_with_their_first_judging_as_canaries() {
     let rig = Rig::start(Faults::default()).await;
     rig.service.send(&different("t", "v1", 45)).await;
-    rig.service.verdicts(45).await;
+    rig.verdicts(45).await;
     for n in 0..10 {
         let label = json!({"trace_id": format!("t-{n}"), "rubric": "judged", "passed": true, "source": "expert"});
         let (status, said) =
@@ -245,7 +262,7 @@ async fn labelled_traces_come_first_and_are_compared_with_their_first_judging_as
 async fn canaries_cost_no_more_than_they_may() {
     let rig = Rig::start(Faults::default()).await;
     rig.service.send(&different("t", "v1", 40)).await;
-    let live = rig.service.verdicts(40).await;
+    let live = rig.verdicts(40).await;
     let each = live.iter().map(|v| v.cost_usd).sum::<f64>() / 40.0;
     let mut config = rig.config.clone();
     // Enough for 25 at the margin that is kept; a second run would not fit.
