@@ -85,13 +85,15 @@ async fn what_batches_cost_is_counted_once_whether_they_answer_or_not() {
 
 #[tokio::test]
 async fn a_reply_that_is_there_is_taken_while_its_judge_is_paused() {
-    let (sim, base) = sim(Faults { batch_ms: 700, ..Faults::default() }).await;
+    let (sim, base) = sim(Faults { batch_ms: 2_000, ..Faults::default() }).await;
     let service = Service::start(patient(&base, PATIENT)).await;
     service.send(&different(3)).await;
-    eventually("the batch is under way", || async {
-        let batches: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM batches").fetch_one(service.app.store.pool()).await.ok()?;
-        (batches == 1).then_some(())
+    eventually("all questions are under way", || async {
+        let asked: i64 = sqlx::query_scalar("SELECT count(*) FROM batch_items WHERE batch_id IS NOT NULL")
+            .fetch_one(service.app.store.pool())
+            .await
+            .ok()?;
+        (asked == 3).then_some(())
     })
     .await;
     let judge = service.app.bench.judges.get("a").expect("it is there");
