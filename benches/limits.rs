@@ -8,6 +8,8 @@
 //!
 //! `cargo bench --bench limits -- --only 600`
 
+mod processes;
+
 use assize::app::App;
 use assize::config::{Config, Judge};
 use assize::domain::clock::SystemClock;
@@ -15,15 +17,15 @@ use assize::pipeline::{self, ingest::Inbox};
 use assize::runtime::lifecycle::Lifecycle;
 use assize::store::Store;
 use assize::store::cluster::{Cluster, fresh_database};
+use processes::{free_port, program};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 const RUBRIC: &str = "name: judged\npanel: default\nprompt: |\n  {{ question }}\n  {{ context }}\n  {{ answer }}\n";
 
@@ -161,20 +163,6 @@ async fn measure(case: &Case, url: &SecretString, dir: &Path) -> Value {
     }
     drop(sim.kill().await);
     summary(case, &seconds, &store).await
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
-}
-
-fn program(args: &[&str], environment: &[(&str, &str)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_assize"))
-        .args(args)
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts")
 }
 
 async fn configure(http: &reqwest::Client, base: &str, faults: &Value) {

@@ -11,6 +11,7 @@
 
 #[path = "scaling/inbox.rs"]
 mod inbox;
+mod processes;
 
 use assize::app::App;
 use assize::config::{Config, Judge};
@@ -19,13 +20,13 @@ use assize::pipeline::{self, ingest::Inbox};
 use assize::runtime::lifecycle::Lifecycle;
 use assize::store::Store;
 use assize::store::cluster::{Cluster, fresh_database};
+use processes::{free_port, program};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 const RUBRIC: &str = "name: judged\npanel: default\nprompt: |\n  {{ question }}\n  {{ context }}\n  {{ answer }}\n";
 
@@ -114,20 +115,6 @@ async fn measure((workers, jobs): (u32, usize), url: &SecretString, dir: &Path, 
     drop(sim.kill().await);
     let each = |seconds: f64| seconds * 1_000.0 / jobs as f64;
     json!({"workers": workers, "jobs": jobs, "verdicts_per_second": rate, "worker_ms": each(ours), "postgres_ms": each(theirs)})
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
-}
-
-fn program(args: &[&str], environment: &[(&str, &str)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_assize"))
-        .args(args)
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts")
 }
 
 fn write_config(base: &str, dir: &Path) -> PathBuf {

@@ -47,10 +47,15 @@ async fn tick(app: &App, count_at: &mut Instant, remove: bool) -> Result<(), Sto
     let start = Instant::now();
     if start >= *count_at {
         let counted = count(app).await;
-        *count_at = Instant::now() + (start.elapsed() * COUNTING_PART).min(COUNTED_AGAIN);
+        *count_at = Instant::now() + rest(start.elapsed());
         counted?;
     }
     keep_up(app, remove).await
+}
+
+/// How long nothing is counted after a count that took so long.
+fn rest(took: Duration) -> Duration {
+    took.saturating_mul(COUNTING_PART).min(COUNTED_AGAIN)
 }
 
 /// Counts once, and removes once when asked to.
@@ -174,5 +179,17 @@ fn show_judging(app: &App) {
     metrics.budget_part.reset();
     for ((budget, period), part) in parts {
         metrics.budget_part.with_label_values(&[budget.as_str(), period.as_str()]).set(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_takes_a_small_part_of_the_time_and_is_never_put_off_for_long() {
+        assert!(rest(Duration::from_millis(5)) < TICK, "a short queue is counted at each tick");
+        assert_eq!(rest(Duration::from_secs(1)), Duration::from_secs(20));
+        assert_eq!(rest(Duration::from_secs(60)), COUNTED_AGAIN);
     }
 }

@@ -464,8 +464,9 @@ async fn insert_jobs(
     Ok(())
 }
 
-/// Verdicts take the place of others: pairs of the old one and the new one, which is stored already. What sinks were not told yet
-/// about the old one they are not told any more. None of them was made before `since`. Where the old one is stored last, as may be of a session, the new one does not point to it.
+/// Verdicts take the place of others: pairs of the old one and the new one, which is stored already; none was made before `since`.
+/// What sinks were not told yet about the old one they are not told any more. Where the old one is stored last, as may be of a
+/// session, the new one does not point to it.
 pub(super) async fn supersede(
     tx: &mut PgConnection,
     pairs: &[(Uuid, Uuid)],
